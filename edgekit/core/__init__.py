@@ -1,0 +1,1 @@
+"""The contract between the floors: signature, bundle, store, settings, errors. Small and pure."""

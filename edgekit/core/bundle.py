@@ -1,0 +1,311 @@
+"""The bundle: a folder with a manifest and files named by their content, read with every file checked.
+
+Written by `BundleWriter`: files first, then `os.replace` of manifest.json is the commit, then files that no
+manifest names any more are swept. A process killed anywhere leaves the old bundle or the new one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from edgekit.core.errors import BundleError
+from edgekit.core.files import explained, locked, sha256_of, sync_folder, write_atomic
+from edgekit.core.signature import Signature
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+_LOCK = ".lock"
+_OURS = re.compile(r"[\w.-]+-[0-9a-f]{16}\.\w+|\..*\.part|\.lock")
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """One file of a bundle: its name inside the folder, its SHA-256 and its size in bytes."""
+
+    name: str
+    sha256: str
+    num_bytes: int
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One graph in one format and precision.
+
+    Attributes:
+        format: "onnx", "openvino", "trt" or "trt-rtx".
+        precision: "fp32", "fp16", "bf16", ...
+        files: the main file first.
+        parity: how it was checked, `{"inputs": "real" | "synthesised", "atol": ..., ...}`; None: not executed.
+        reason: why it was not executed.
+        engine: for an engine, the key of the machine it was built for.
+        details: what else was read off it (op types, layer counts).
+    """
+
+    format: str
+    precision: str
+    files: tuple[StoredFile, ...]
+    parity: dict[str, Any] | None = None
+    reason: str | None = None
+    engine: dict[str, Any] | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.parity is None) == (self.reason is None):
+            raise ValueError("an artifact says either how it was checked or why it was not")
+
+    @property
+    def file(self) -> str:
+        return self.files[0].name
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(file.num_bytes for file in self.files)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One computation of a family and the artifacts that hold it; the first is its fp32 ONNX."""
+
+    signature: Signature
+    artifacts: tuple[Artifact, ...]
+
+    def find(self, format: str, precision: str) -> Artifact | None:
+        for artifact in self.artifacts:
+            if (artifact.format, artifact.precision) == (format, precision):
+                return artifact
+        return None
+
+    def with_artifact(self, artifact: Artifact) -> Graph:
+        """This graph with `artifact` added, in the place of one of the same format and precision."""
+        if self.find(artifact.format, artifact.precision) is None:
+            return replace(self, artifacts=(*self.artifacts, artifact))
+        key = (artifact.format, artifact.precision)
+        return replace(
+            self, artifacts=tuple(artifact if (a.format, a.precision) == key else a for a in self.artifacts)
+        )
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All that is known of a bundle; see `docs/bundle.md` for each field."""
+
+    family: str
+    variant: str
+    task: str
+    config: dict[str, Any]
+    features: dict[str, Any]
+    output: dict[str, Any]
+    provenance: dict[str, Any]
+    graphs: dict[str, Graph]
+    assets: dict[str, StoredFile] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> str:
+        """Where the weights come from: "random", "checkpoint" or "built-in"."""
+        return str(self.provenance["weights"]["source"])
+
+    @property
+    def core_hash(self) -> str:
+        """What speakers and classes belong to: the hash of the inference graph's fp32 ONNX."""
+        first = next(iter(self.graphs.values()))
+        return first.artifacts[0].files[0].sha256
+
+    def files(self) -> list[StoredFile]:
+        stored = [file for graph in self.graphs.values() for a in graph.artifacts for file in a.files]
+        return stored + list(self.assets.values())
+
+    def to_json(self) -> dict[str, Any]:
+        data = {"schema": SCHEMA}
+        for name in ("family", "variant", "task", "config", "features", "output", "provenance"):
+            data[name] = getattr(self, name)
+        data["graphs"] = {
+            name: {
+                "signature": graph.signature.to_json(),
+                "artifacts": [asdict(artifact) for artifact in graph.artifacts],
+            }
+            for name, graph in self.graphs.items()
+        }  # type: ignore[assignment]
+        data["assets"] = {name: asdict(file) for name, file in self.assets.items()}  # type: ignore[assignment]
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Manifest:
+        graphs = {
+            name: Graph(
+                Signature.from_json(graph["signature"]),
+                tuple(
+                    Artifact(**{**artifact, "files": tuple(StoredFile(**file) for file in artifact["files"])})
+                    for artifact in graph["artifacts"]
+                ),
+            )
+            for name, graph in data["graphs"].items()
+        }
+        return cls(
+            **{name: data[name] for name in ("family", "variant", "task", "config", "features", "output")},
+            provenance=data["provenance"],
+            graphs=graphs,
+            assets={name: StoredFile(**file) for name, file in data["assets"].items()},
+        )
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle: where it lies and what its manifest says."""
+
+    path: Path
+    manifest: Manifest
+
+    def graph(self, name: str = "infer") -> Graph:
+        try:
+            return self.manifest.graphs[name]
+        except KeyError:
+            raise BundleError(
+                f"expected a graph {name!r} in {self.path}, it has {sorted(self.manifest.graphs)}"
+            ) from None
+
+    def artifact(self, graph: str, format: str, precision: str) -> Artifact:
+        found = self.graph(graph).find(format, precision)
+        if found is None:
+            made = ", ".join(f"{a.format} {a.precision}" for a in self.graph(graph).artifacts)
+            raise BundleError(
+                f"{self.path} holds no {format} {precision} of graph {graph!r}; it holds {made}",
+                hint=f"edgekit build {self.path} --format {format} --precision {precision}",
+            )
+        return found
+
+    def asset(self, name: str) -> Path:
+        """The checked path of an asset ("tokens")."""
+        if name not in self.manifest.assets:
+            raise BundleError(f"{self.path} has no asset {name!r}; it has {sorted(self.manifest.assets)}")
+        return self.checked(self.manifest.assets[name])
+
+    def checked(self, file: StoredFile) -> Path:
+        """The path of one file, after holding it to its SHA-256.
+
+        Raises:
+            BundleError: missing or altered.
+        """
+        path = self.path / file.name
+        if not path.is_file():
+            raise BundleError(f"{path} is missing", hint=self._mend(file))
+        if path.stat().st_size != file.num_bytes or sha256_of(path) != file.sha256:
+            raise BundleError(
+                f"{path} was altered: expected SHA-256 {file.sha256[:16]}..., its bytes have another",
+                hint=self._mend(file),
+            )
+        return path
+
+    def _mend(self, file: StoredFile) -> str:
+        for graph in self.manifest.graphs.values():
+            for index, artifact in enumerate(graph.artifacts):
+                if file in artifact.files and index > 0:
+                    return f"edgekit build {self.path} --format {artifact.format} --precision {artifact.precision}"
+        return f"export it again: edgekit export {self.manifest.family} --out {self.path}"
+
+
+def open_bundle(path: Path | str) -> Bundle:
+    """Read a bundle's manifest. Files are held to their hashes when they are used (`Bundle.checked`).
+
+    Raises:
+        BundleError: no bundle, a broken manifest, or one of a newer schema.
+    """
+    path = Path(path)
+    file = path / MANIFEST
+    if not file.is_file():
+        raise BundleError(
+            f"expected a bundle at {path}, there is no {MANIFEST}", hint="edgekit export hubert-student --out DIR"
+        )
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        schema = data["schema"]
+        if not isinstance(schema, int) or schema < 1:
+            raise ValueError(f"schema {schema!r}")
+        if schema > SCHEMA:
+            raise BundleError(
+                f"{path} has schema {schema}, this edgekit reads up to {SCHEMA}", hint="pip install --upgrade edgekit"
+            )
+        manifest = Manifest.from_json(data)
+        for stored in manifest.files():
+            if Path(stored.name).name != stored.name:
+                raise ValueError(f"a file name {stored.name!r} with a folder")
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise BundleError(
+            f"{file} is not a manifest: {error}", hint="export the bundle again: edgekit export"
+        ) from error
+    return Bundle(path, manifest)
+
+
+class BundleWriter:
+    """Adds files to a bundle's folder and commits a manifest that names them. Use `writing(path)`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def add(self, source: Path, stem: str) -> StoredFile:
+        """Move a finished file into the bundle under a name made of its content."""
+        digest = sha256_of(source)
+        name = f"{stem}-{digest[:16]}{source.suffix}"
+        with explained(self.path / name):
+            size = source.stat().st_size
+            with source.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(source, self.path / name)
+        return StoredFile(name, digest, size)
+
+    def add_bytes(self, content: bytes, stem: str, suffix: str) -> StoredFile:
+        with self.staging() as folder:
+            with explained(folder):
+                (folder / f"content{suffix}").write_bytes(content)
+            return self.add(folder / f"content{suffix}", stem)
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """A temporary folder on the bundle's own disk."""
+        with explained(self.path):
+            folder = Path(tempfile.mkdtemp(dir=self.path, prefix=".staging.", suffix=".part"))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def commit(self, manifest: Manifest) -> Bundle:
+        """Make `manifest` the bundle's, atomically, then sweep what it does not name."""
+        sync_folder(self.path)
+        text = json.dumps(manifest.to_json(), indent=1, ensure_ascii=False) + "\n"
+        write_atomic(self.path / MANIFEST, text.encode())
+        keep = {file.name for file in manifest.files()} | {_LOCK}
+        for entry in self.path.iterdir():
+            if _OURS.fullmatch(entry.name) and entry.name not in keep:
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        return Bundle(self.path, manifest)
+
+
+@contextmanager
+def writing(path: Path | str) -> Iterator[BundleWriter]:
+    """Open a folder for writing a bundle, alone.
+
+    Raises:
+        BundleError: the folder holds something else than a bundle, or is a file.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise BundleError(f"expected a folder to write the bundle to, {path} is a file", hint="choose another --out")
+    with explained(path):
+        path.mkdir(parents=True, exist_ok=True)
+        if not (path / MANIFEST).exists():
+            foreign = sorted(entry.name for entry in path.iterdir() if not _OURS.fullmatch(entry.name))
+            if foreign:
+                raise BundleError(
+                    f"{path} holds other files ({', '.join(foreign[:3])}) and no bundle", hint="choose another --out"
+                )
+    with locked(path / _LOCK):
+        yield BundleWriter(path)

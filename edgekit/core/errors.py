@@ -1,0 +1,61 @@
+"""The one tree of errors. Every expected failure is an `EdgekitError`; only `edgekit.cli` prints them."""
+
+from __future__ import annotations
+
+
+class EdgekitError(Exception):
+    """An expected failure, told to a person.
+
+    Args:
+        message: what was expected and what was received, in that order.
+        hint: the next command or step that mends it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(EdgekitError):
+    """The call itself is wrong: an unknown name, an impossible combination of options."""
+
+    exit_code = 2
+
+
+class SettingsError(UsageError):
+    """A setting's name or value does not fit its dataclass."""
+
+
+class SignatureError(EdgekitError):
+    """A tensor does not fit a graph's signature."""
+
+
+class BundleError(EdgekitError):
+    """A bundle is missing, altered, or from a newer edgekit."""
+
+
+class StoreError(EdgekitError):
+    """A speaker or class is missing, altered, or belongs to another core."""
+
+
+class BackendError(EdgekitError):
+    """A backend, device or precision was asked for that this machine does not have."""
+
+
+class AudioError(EdgekitError):
+    """A recording cannot be read or cannot be used."""
+
+
+class CheckpointError(EdgekitError):
+    """A checkpoint cannot be read or does not fit its family."""
+
+
+class ExportError(EdgekitError):
+    """A graph could not be made."""
+
+
+class VerificationError(EdgekitError):
+    """An artifact was executed and its outputs are not what they must be."""

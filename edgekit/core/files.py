@@ -1,0 +1,97 @@
+"""Writing files so that a kill or a full disk loses nothing: hashes, atomic writes, durable renames, locks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from edgekit.core.errors import EdgekitError
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def canonical_json(data: Any) -> str:
+    """JSON with a stable text, for hashing."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees its old content or the new, never a part.
+
+    Raises:
+        EdgekitError: the disk is full or the folder cannot be written; the old content is kept.
+    """
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside a folder durable, where the system can."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals while writing into `EdgekitError`."""
+    try:
+        yield
+    except OSError as error:
+        raise EdgekitError(
+            f"cannot write {path}: {error.strerror or error}",
+            hint="free some space or choose another folder; what was there before is unchanged",
+        ) from error
+
+
+@contextmanager
+def locked(path: Path, *, timeout_s: float = 60.0) -> Iterator[None]:
+    """Hold an advisory lock file, so that two processes do not write at once.
+
+    Raises:
+        EdgekitError: another process kept it for longer than `timeout_s`.
+    """
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        with explained(path):
+            lock.acquire(timeout=timeout_s)
+    except Timeout as error:
+        raise EdgekitError(
+            f"another process has been writing {path.parent} for {timeout_s:.0f} s",
+            hint="wait for it to finish, or stop it",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()

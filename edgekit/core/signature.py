@@ -1,0 +1,240 @@
+"""What goes into a graph and what comes out: named tensors whose dynamic axes are declared once.
+
+From a `Signature` come TensorRT's profiles, OpenVINO's bounded shapes, the run-time check of inputs, the
+manifest's description and the conformance tests. Nothing here knows a model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Union
+
+import numpy as np
+
+from edgekit.core.errors import SignatureError
+
+Bucket = tuple[int, int, int]
+
+_DERIVED = re.compile(r"\((?P<of>\w+) - (?P<minus>-?\d+)\) // (?P<over>\d+) \+ (?P<plus>-?\d+)")
+
+
+@dataclass(frozen=True)
+class Dim:
+    """A dynamic axis.
+
+    Attributes:
+        name: the axis' name in the graph ("batch", "time").
+        buckets: ascending `(min, opt, max)` sizes; TensorRT gets one optimisation profile per bucket.
+        multiple_of: sizes must be a multiple of this.
+    """
+
+    name: str
+    buckets: tuple[Bucket, ...]
+    multiple_of: int = 1
+
+    def __post_init__(self) -> None:
+        for low, opt, high in self.buckets:
+            if not 0 < low <= opt <= high:
+                raise ValueError(f"a bucket of {self.name!r} needs 0 < min <= opt <= max, got {(low, opt, high)}")
+        if not self.buckets or list(self.buckets) != sorted(self.buckets):
+            raise ValueError(f"the buckets of {self.name!r} must be ascending and at least one")
+
+    @property
+    def min(self) -> int:
+        return self.buckets[0][0]
+
+    @property
+    def max(self) -> int:
+        return self.buckets[-1][2]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def check(self, size: int, where: str) -> None:
+        """Raise `SignatureError` unless `size` is allowed on this axis."""
+        if not self.min <= size <= self.max:
+            raise SignatureError(f"{where}: expected {self.name} in {self.min}..{self.max}, received {size}")
+        if size % self.multiple_of:
+            raise SignatureError(f"{where}: expected {self.name} as a multiple of {self.multiple_of}, received {size}")
+
+
+@dataclass(frozen=True)
+class Derived:
+    """An output axis as an expression of an input axis: `(of - minus) // over + plus`, in whole numbers.
+
+    A chain of strided convolutions without padding is always of this form.
+    """
+
+    of: str
+    minus: int
+    over: int
+    plus: int
+
+    def __str__(self) -> str:
+        return f"({self.of} - {self.minus}) // {self.over} + {self.plus}"
+
+    def of_size(self, size: Any) -> Any:
+        """The size of this axis where the input axis has `size` (an int or an integer array)."""
+        return (size - self.minus) // self.over + self.plus
+
+
+Axis = Union[int, Dim, Derived]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of a graph.
+
+    Attributes:
+        name: the tensor's name in the graph.
+        dtype: NumPy's name of its element type ("float32", "int64").
+        shape: per axis a fixed size, a `Dim`, or (outputs only) a `Derived` axis.
+        lengths_of: set where this tensor `[batch]` holds, per item, how much of that axis is valid.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[Axis, ...]
+    lengths_of: Dim | Derived | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype}[{', '.join(str(axis) for axis in self.shape)}]"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The named inputs and outputs of one graph."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    @property
+    def dims(self) -> dict[str, Dim]:
+        """The dynamic axes by name, in order of appearance."""
+        return {axis.name: axis for spec in self.inputs for axis in spec.shape if isinstance(axis, Dim)}
+
+    @property
+    def batch(self) -> Dim | None:
+        """The axis that counts items: the first axis of every input, where all inputs share it."""
+        firsts = {spec.shape[0] if spec.shape else None for spec in self.inputs}
+        first = firsts.pop() if len(firsts) == 1 else None
+        return first if isinstance(first, Dim) else None
+
+    def profiles(self) -> list[dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]]:
+        """Per bucket, per input name: its `(min, opt, max)` shapes.
+
+        A dimension with fewer buckets than the longest repeats its last one.
+        """
+        count = max((len(dim.buckets) for dim in self.dims.values()), default=1)
+        made = []
+        for index in range(count):
+            sizes = {name: dim.buckets[min(index, len(dim.buckets) - 1)] for name, dim in self.dims.items()}
+            profile = {}
+            for spec in self.inputs:
+                low, opt, high = (
+                    tuple(sizes[axis.name][k] if isinstance(axis, Dim) else _fixed(axis) for axis in spec.shape)
+                    for k in range(3)
+                )
+                profile[spec.name] = (low, opt, high)
+            made.append(profile)
+        return made
+
+    def check_inputs(self, inputs: Mapping[str, np.ndarray]) -> dict[str, int]:
+        """Hold arrays to the declared inputs; return the size of each dynamic axis.
+
+        Raises:
+            SignatureError: a name, dtype, rank, size or length does not fit; says what was expected first.
+        """
+        expected = [spec.name for spec in self.inputs]
+        if sorted(inputs) != sorted(expected):
+            raise SignatureError(f"expected inputs {expected}, received {sorted(inputs)}")
+        sizes: dict[str, int] = {}
+        for spec in self.inputs:
+            array = inputs[spec.name]
+            if array.dtype != np.dtype(spec.dtype) or array.ndim != len(spec.shape):
+                raise SignatureError(f"expected {spec}, received {array.dtype}{list(array.shape)}")
+            for axis, size in zip(spec.shape, array.shape):
+                if isinstance(axis, Dim):
+                    axis.check(size, spec.name)
+                    if sizes.setdefault(axis.name, size) != size:
+                        raise SignatureError(f"expected one size of {axis.name}, received {sizes[axis.name]} and {size}")
+                elif size != axis:
+                    raise SignatureError(f"expected {spec}, received {array.dtype}{list(array.shape)}")
+        for spec in self.inputs:
+            if isinstance(spec.lengths_of, Dim):
+                low, high = spec.lengths_of.min, sizes[spec.lengths_of.name]
+                lengths = inputs[spec.name]
+                if lengths.size and not (low <= lengths.min() and lengths.max() <= high):
+                    raise SignatureError(f"{spec.name}: expected lengths in {low}..{high}, received {lengths.tolist()}")
+        return sizes
+
+    def output_shape(self, spec: TensorSpec, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """The shape of one output where the dynamic axes have `sizes`."""
+        shape = []
+        for axis in spec.shape:
+            if isinstance(axis, Dim):
+                shape.append(sizes[axis.name])
+            elif isinstance(axis, Derived):
+                shape.append(int(axis.of_size(sizes[axis.of])))
+            else:
+                shape.append(axis)
+        return tuple(shape)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "dims": {
+                name: {"buckets": [list(b) for b in dim.buckets], "multiple_of": dim.multiple_of}
+                for name, dim in self.dims.items()
+            },
+            "inputs": [_spec_to_json(spec) for spec in self.inputs],
+            "outputs": [_spec_to_json(spec) for spec in self.outputs],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Signature:
+        dims = {
+            name: Dim(name, tuple((b[0], b[1], b[2]) for b in d["buckets"]), d["multiple_of"])
+            for name, d in data["dims"].items()
+        }
+        return cls(
+            inputs=tuple(_spec_from_json(spec, dims) for spec in data["inputs"]),
+            outputs=tuple(_spec_from_json(spec, dims) for spec in data["outputs"]),
+        )
+
+
+def _fixed(axis: Axis) -> int:
+    if not isinstance(axis, int):
+        raise ValueError(f"an input axis is a fixed size or a Dim, not {axis}")
+    return axis
+
+
+def _spec_to_json(spec: TensorSpec) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "name": spec.name,
+        "dtype": spec.dtype,
+        "shape": [axis if isinstance(axis, int) else str(axis) for axis in spec.shape],
+    }
+    if spec.lengths_of is not None:
+        data["lengths_of"] = str(spec.lengths_of)
+    return data
+
+
+def _spec_from_json(data: Mapping[str, Any], dims: Mapping[str, Dim]) -> TensorSpec:
+    lengths_of = data.get("lengths_of")
+    axis = None if lengths_of is None else _axis(lengths_of, dims)
+    if isinstance(axis, int):
+        raise ValueError("lengths_of names an axis, not a size")
+    return TensorSpec(data["name"], data["dtype"], tuple(_axis(a, dims) for a in data["shape"]), axis)
+
+
+def _axis(text: int | str, dims: Mapping[str, Dim]) -> Axis:
+    if isinstance(text, int):
+        return text
+    if text in dims:
+        return dims[text]
+    match = _DERIVED.fullmatch(text)
+    if match is None or match["of"] not in dims:
+        raise ValueError(f"unknown axis {text!r}; the dynamic axes are {sorted(dims)}")
+    return Derived(match["of"], int(match["minus"]), int(match["over"]), int(match["plus"]))

@@ -1,0 +1,1 @@
+"""What this machine is, and how fast a thing runs on it. No torch."""

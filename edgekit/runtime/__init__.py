@@ -1,0 +1,1 @@
+"""Run a bundle: features, backends, decoding, tasks. No torch."""

@@ -1,0 +1,1 @@
+"""One file per inference engine, behind one small `Session` protocol."""

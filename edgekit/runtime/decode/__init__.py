@@ -1,0 +1,1 @@
+"""From a graph's output to an answer, in NumPy."""

@@ -1,0 +1,1 @@
+"""From a recording to a graph's input, in NumPy."""
