@@ -1,7 +1,7 @@
 """The bundle: a folder with a manifest and files named by their content, read with every file checked.
 
-Written by `BundleWriter`: files first, then `os.replace` of manifest.json is the commit, then files that no
-manifest names any more are swept. A process killed anywhere leaves the old bundle or the new one.
+Written by `BundleWriter`: files first, then `os.replace` of manifest.json is the commit, then files of earlier
+manifests and of killed writers are swept. A process killed anywhere leaves the old bundle or the new one.
 """
 
 from __future__ import annotations
@@ -9,22 +9,20 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from edgekit.core.errors import BundleError
-from edgekit.core.files import explained, locked, sha256_of, sync_folder, write_atomic
+from edgekit.core.files import UNFINISHED, erase, explained, locked, sha256_of, staging, sync_folder, write_atomic
 from edgekit.core.signature import Signature
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
 _LOCK = ".lock"
-_OURS = re.compile(r"[\w.-]+-[0-9a-f]{16}\.\w+|\..*\.part|\.lock")
+_NAMED_BY_CONTENT = re.compile(r"[\w.-]+-(?P<digest>[0-9a-f]{16})\.\w+")
 
 
 @dataclass(frozen=True)
@@ -34,6 +32,16 @@ class StoredFile:
     name: str
     sha256: str
     num_bytes: int
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> StoredFile:
+        """Raises ValueError for a name that is not a plain file name, or what is no SHA-256 or no size."""
+        file = cls(**data)
+        if file.name in ("", ".", "..") or set(file.name) & set("/\\:\0"):
+            raise ValueError(f"expected a plain file name, received {file.name!r}")
+        if not re.fullmatch(r"[0-9a-f]{64}", file.sha256) or not isinstance(file.num_bytes, int):
+            raise ValueError(f"expected a SHA-256 and a size of {file.name}, received {file.sha256}, {file.num_bytes}")
+        return file
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,8 @@ class Artifact:
         precision: "fp32", "fp16", "bf16", ...
         files: the main file first.
         parity: how it was checked, `{"inputs": "real" | "synthesised", "atol": ..., ...}`; None: not executed.
-        reason: why it was not executed.
+        reason: why it was not executed, or how it failed.
+        failed: it was executed and its answers were wrong; the runtime refuses it.
         engine: for an engine, the key of the machine it was built for.
         details: what else was read off it (op types, layer counts).
     """
@@ -55,12 +64,15 @@ class Artifact:
     files: tuple[StoredFile, ...]
     parity: dict[str, Any] | None = None
     reason: str | None = None
+    failed: bool = False
     engine: dict[str, Any] | None = None
     details: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.parity is None) == (self.reason is None):
             raise ValueError("an artifact says either how it was checked or why it was not")
+        if not self.files:
+            raise ValueError("an artifact has at least one file")
 
     @property
     def file(self) -> str:
@@ -78,6 +90,10 @@ class Graph:
     signature: Signature
     artifacts: tuple[Artifact, ...]
 
+    def __post_init__(self) -> None:
+        if not self.artifacts:
+            raise ValueError("a graph has at least its fp32 ONNX")
+
     def find(self, format: str, precision: str) -> Artifact | None:
         for artifact in self.artifacts:
             if (artifact.format, artifact.precision) == (format, precision):
@@ -89,9 +105,7 @@ class Graph:
         if self.find(artifact.format, artifact.precision) is None:
             return replace(self, artifacts=(*self.artifacts, artifact))
         key = (artifact.format, artifact.precision)
-        return replace(
-            self, artifacts=tuple(artifact if (a.format, a.precision) == key else a for a in self.artifacts)
-        )
+        return replace(self, artifacts=tuple(artifact if (a.format, a.precision) == key else a for a in self.artifacts))
 
 
 @dataclass(frozen=True)
@@ -107,6 +121,10 @@ class Manifest:
     provenance: dict[str, Any]
     graphs: dict[str, Graph]
     assets: dict[str, StoredFile] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.graphs:
+            raise ValueError("a bundle has at least one graph")
 
     @property
     def weights(self) -> str:
@@ -143,7 +161,7 @@ class Manifest:
             name: Graph(
                 Signature.from_json(graph["signature"]),
                 tuple(
-                    Artifact(**{**artifact, "files": tuple(StoredFile(**file) for file in artifact["files"])})
+                    Artifact(**{**artifact, "files": tuple(StoredFile.from_json(file) for file in artifact["files"])})
                     for artifact in graph["artifacts"]
                 ),
             )
@@ -153,7 +171,7 @@ class Manifest:
             **{name: data[name] for name in ("family", "variant", "task", "config", "features", "output")},
             provenance=data["provenance"],
             graphs=graphs,
-            assets={name: StoredFile(**file) for name, file in data["assets"].items()},
+            assets={name: StoredFile.from_json(file) for name, file in data["assets"].items()},
         )
 
 
@@ -192,12 +210,16 @@ class Bundle:
         """The path of one file, after holding it to its SHA-256.
 
         Raises:
-            BundleError: missing or altered.
+            BundleError: missing, altered or unreadable.
         """
         path = self.path / file.name
         if not path.is_file():
             raise BundleError(f"{path} is missing", hint=self._mend(file))
-        if path.stat().st_size != file.num_bytes or sha256_of(path) != file.sha256:
+        try:
+            altered = path.stat().st_size != file.num_bytes or sha256_of(path) != file.sha256
+        except OSError as error:
+            raise BundleError(f"cannot read {path}: {error.strerror}", hint="check who may read it") from error
+        if altered:
             raise BundleError(
                 f"{path} was altered: expected SHA-256 {file.sha256[:16]}..., its bytes have another",
                 hint=self._mend(file),
@@ -234,12 +256,10 @@ def open_bundle(path: Path | str) -> Bundle:
                 f"{path} has schema {schema}, this edgekit reads up to {SCHEMA}", hint="pip install --upgrade edgekit"
             )
         manifest = Manifest.from_json(data)
-        for stored in manifest.files():
-            if Path(stored.name).name != stored.name:
-                raise ValueError(f"a file name {stored.name!r} with a folder")
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise BundleError(
-            f"{file} is not a manifest: {error}", hint="export the bundle again: edgekit export"
+            f"{file} is not a manifest: {error}",
+            hint="export it again, into another folder: edgekit export FAMILY --out DIR",
         ) from error
     return Bundle(path, manifest)
 
@@ -258,7 +278,7 @@ class BundleWriter:
             size = source.stat().st_size
             with source.open("rb") as file:
                 os.fsync(file.fileno())
-            os.replace(source, self.path / name)
+            source.replace(self.path / name)
         return StoredFile(name, digest, size)
 
     def add_bytes(self, content: bytes, stem: str, suffix: str) -> StoredFile:
@@ -267,26 +287,47 @@ class BundleWriter:
                 (folder / f"content{suffix}").write_bytes(content)
             return self.add(folder / f"content{suffix}", stem)
 
-    @contextmanager
-    def staging(self) -> Iterator[Path]:
+    def staging(self) -> AbstractContextManager[Path]:
         """A temporary folder on the bundle's own disk."""
-        with explained(self.path):
-            folder = Path(tempfile.mkdtemp(dir=self.path, prefix=".staging.", suffix=".part"))
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        return staging(self.path)
 
     def commit(self, manifest: Manifest) -> Bundle:
-        """Make `manifest` the bundle's, atomically, then sweep what it does not name."""
-        sync_folder(self.path)
+        """Make `manifest` the bundle's, atomically, then sweep what no manifest names any more."""
+        earlier = _file_names(self.path)
+        with explained(self.path):
+            sync_folder(self.path)
         text = json.dumps(manifest.to_json(), indent=1, ensure_ascii=False) + "\n"
         write_atomic(self.path / MANIFEST, text.encode())
-        keep = {file.name for file in manifest.files()} | {_LOCK}
+        keep = {file.name for file in manifest.files()} | {MANIFEST, _LOCK}
         for entry in self.path.iterdir():
-            if _OURS.fullmatch(entry.name) and entry.name not in keep:
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            with suppress(OSError):  # it is committed; what cannot be removed now is swept the next time
+                if entry.name not in keep and ((entry.name in earlier and entry.is_file()) or _is_leftover(entry)):
+                    erase(entry)
         return Bundle(self.path, manifest)
+
+
+def _has_manifest(path: Path) -> bool:
+    """Whether there is a bundle's manifest, even a damaged one or one of a newer schema."""
+    try:
+        data = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except (ValueError, FileNotFoundError, RecursionError):
+        return False
+    return isinstance(data, dict) and {"schema", "graphs"} <= set(data)
+
+
+def _file_names(path: Path) -> set[str]:
+    try:
+        return {file.name for file in open_bundle(path).manifest.files()}
+    except BundleError:
+        return set()
+
+
+def _is_leftover(entry: Path) -> bool:
+    """Whether a killed writer left this: its name alone could be a stranger's, so its content must agree."""
+    if unfinished := UNFINISHED.fullmatch(entry.name):
+        return unfinished["of"] in ("staging", MANIFEST)
+    named = _NAMED_BY_CONTENT.fullmatch(entry.name)
+    return named is not None and entry.is_file() and sha256_of(entry).startswith(named["digest"])
 
 
 @contextmanager
@@ -294,18 +335,21 @@ def writing(path: Path | str) -> Iterator[BundleWriter]:
     """Open a folder for writing a bundle, alone.
 
     Raises:
-        BundleError: the folder holds something else than a bundle, or is a file.
+        BundleError: the folder holds something else than a bundle (another program's manifest.json too), or is a file.
     """
     path = Path(path)
     if path.exists() and not path.is_dir():
         raise BundleError(f"expected a folder to write the bundle to, {path} is a file", hint="choose another --out")
     with explained(path):
         path.mkdir(parents=True, exist_ok=True)
-        if not (path / MANIFEST).exists():
-            foreign = sorted(entry.name for entry in path.iterdir() if not _OURS.fullmatch(entry.name))
+        if not _has_manifest(path):
+            ours = (_NAMED_BY_CONTENT, UNFINISHED, re.compile(re.escape(_LOCK)))
+            names = sorted(entry.name for entry in path.iterdir())
+            foreign = [name for name in names if not any(pattern.fullmatch(name) for pattern in ours)]
             if foreign:
                 raise BundleError(
-                    f"{path} holds other files ({', '.join(foreign[:3])}) and no bundle", hint="choose another --out"
+                    f"expected a bundle or an empty folder, {path} holds other files ({', '.join(foreign[:3])})",
+                    hint="choose another --out",
                 )
     with locked(path / _LOCK):
         yield BundleWriter(path)

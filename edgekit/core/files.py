@@ -1,10 +1,14 @@
-"""Writing files so that a kill or a full disk loses nothing: hashes, atomic writes, durable renames, locks."""
+"""Writing files so that a kill or a full disk loses nothing: hashes, atomic writes, staging, durable renames, locks."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
+import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +18,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from edgekit.core.errors import EdgekitError
+
+UNFINISHED = re.compile(r"\.(?P<of>[\w.-]+)\.\w{8}\.part")
+"""The names of what `write_atomic` (of: the file) and `staging` (of: "staging") leave behind when they are killed."""
 
 
 def sha256_of(path: Path) -> str:
@@ -38,14 +45,14 @@ def write_atomic(path: Path, content: bytes) -> None:
     """
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        temporary = Path(name)
+        # Not mkstemp: its 0600 would hide a bundle made by one user from the service that runs it as another.
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with temporary.open("xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
         sync_folder(path.parent)
@@ -57,8 +64,34 @@ def sync_folder(folder: Path) -> None:
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # network file systems cannot sync a folder
+                raise
         finally:
             os.close(handle)
+
+
+@contextmanager
+def staging(folder: Path) -> Iterator[Path]:
+    """A temporary folder inside `folder`, on its disk and for this user only; removed on leaving, unless renamed.
+
+    Raises:
+        EdgekitError: `folder` cannot be written.
+    """
+    with explained(folder):
+        temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".staging.", suffix=".part"))
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def erase(path: Path) -> None:
+    """Remove a file, a link (not what it points to) or a folder with all it holds, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -83,14 +116,14 @@ def locked(path: Path, *, timeout_s: float = 60.0) -> Iterator[None]:
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
-    try:
-        with explained(path):
+    with explained(path):
+        try:
             lock.acquire(timeout=timeout_s)
-    except Timeout as error:
-        raise EdgekitError(
-            f"another process has been writing {path.parent} for {timeout_s:.0f} s",
-            hint="wait for it to finish, or stop it",
-        ) from error
+        except Timeout as error:  # is an OSError, so it must be told apart first
+            raise EdgekitError(
+                f"another process has been writing {path.parent} for {timeout_s:.0f} s",
+                hint="wait for it to finish, or stop it",
+            ) from error
     try:
         yield
     finally:

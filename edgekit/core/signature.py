@@ -25,8 +25,9 @@ class Dim:
     """A dynamic axis.
 
     Attributes:
-        name: the axis' name in the graph ("batch", "time").
-        buckets: ascending `(min, opt, max)` sizes; TensorRT gets one optimisation profile per bucket.
+        name: the axis' name in the graph ("batch", "time"), an identifier.
+        buckets: ascending `(min, opt, max)` sizes; TensorRT gets one optimisation profile per bucket. They may
+            overlap and may leave gaps; a size in a gap is refused.
         multiple_of: sizes must be a multiple of this.
     """
 
@@ -35,10 +36,13 @@ class Dim:
     multiple_of: int = 1
 
     def __post_init__(self) -> None:
+        if not self.name.isidentifier() or self.multiple_of < 1:
+            raise ValueError(f"a dynamic axis needs an identifier and multiple_of >= 1, got {self.name!r}")
         for low, opt, high in self.buckets:
             if not 0 < low <= opt <= high:
                 raise ValueError(f"a bucket of {self.name!r} needs 0 < min <= opt <= max, got {(low, opt, high)}")
-        if not self.buckets or list(self.buckets) != sorted(self.buckets):
+        lows, _, highs = zip(*self.buckets) if self.buckets else ((), (), ())
+        if not self.buckets or list(lows) != sorted(lows) or list(highs) != sorted(highs):
             raise ValueError(f"the buckets of {self.name!r} must be ascending and at least one")
 
     @property
@@ -54,8 +58,10 @@ class Dim:
 
     def check(self, size: int, where: str) -> None:
         """Raise `SignatureError` unless `size` is allowed on this axis."""
-        if not self.min <= size <= self.max:
-            raise SignatureError(f"{where}: expected {self.name} in {self.min}..{self.max}, received {size}")
+        if not any(low <= size <= high for low, _, high in self.buckets):
+            gap = self.min <= size <= self.max
+            allowed = " or ".join(f"{a}..{b}" for a, _, b in self.buckets) if gap else f"{self.min}..{self.max}"
+            raise SignatureError(f"{where}: expected {self.name} in {allowed}, received {size}")
         if size % self.multiple_of:
             raise SignatureError(f"{where}: expected {self.name} as a multiple of {self.multiple_of}, received {size}")
 
@@ -71,6 +77,10 @@ class Derived:
     minus: int
     over: int
     plus: int
+
+    def __post_init__(self) -> None:
+        if self.over < 1:
+            raise ValueError(f"a derived axis of {self.of!r} needs over >= 1, got {self.over}")
 
     def __str__(self) -> str:
         return f"({self.of} - {self.minus}) // {self.over} + {self.plus}"
@@ -105,10 +115,27 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Signature:
-    """The named inputs and outputs of one graph."""
+    """The named inputs and outputs of one graph.
+
+    Raises:
+        ValueError: a name is given twice, a dynamic axis is declared in two ways, an input axis is derived, or an
+            output or a length refers to an axis that no input has.
+    """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+
+    def __post_init__(self) -> None:
+        for specs in (self.inputs, self.outputs):
+            if len({spec.name for spec in specs}) != len(specs):
+                raise ValueError(f"tensor names must differ, got {[spec.name for spec in specs]}")
+        declared = self.dims
+        for spec in (*self.inputs, *self.outputs):
+            for axis in (*spec.shape, *(() if spec.lengths_of is None else (spec.lengths_of,))):
+                if isinstance(axis, Dim) and declared.get(axis.name) != axis:
+                    raise ValueError(f"{spec}: no input declares the axis {axis!r}")
+                if isinstance(axis, Derived) and (axis.of not in declared or spec in self.inputs):
+                    raise ValueError(f"{spec}: an output axis is derived from an input's, one of {sorted(declared)}")
 
     @property
     def dims(self) -> dict[str, Dim]:
@@ -159,7 +186,8 @@ class Signature:
                 if isinstance(axis, Dim):
                     axis.check(size, spec.name)
                     if sizes.setdefault(axis.name, size) != size:
-                        raise SignatureError(f"expected one size of {axis.name}, received {sizes[axis.name]} and {size}")
+                        both = f"{sizes[axis.name]} and {size}"
+                        raise SignatureError(f"{spec.name}: expected one size of {axis.name}, received {both}")
                 elif size != axis:
                     raise SignatureError(f"expected {spec}, received {array.dtype}{list(array.shape)}")
         for spec in self.inputs:

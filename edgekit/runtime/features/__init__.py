@@ -1,1 +1,84 @@
 """From a recording to a graph's input, in NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekit.core.errors import AudioError, BundleError
+from edgekit.runtime.features.audio import normalise
+from edgekit.runtime.features.fbank import Fbank, FbankConfig
+
+Float32 = npt.NDArray[np.float32]
+
+KINDS = ("kaldi-fbank", "waveform")
+_UPGRADE = "the bundle may be from a newer edgekit: pip install --upgrade edgekit"
+
+
+@dataclass(frozen=True)
+class Features:
+    """How a waveform becomes a graph's input.
+
+    Attributes:
+        sample_rate: of the waveform, Hz.
+        min_samples: the shortest waveform, in samples.
+        compute: float32 [n] in [-1, 1] to the input of one item, without its batch axis.
+    """
+
+    sample_rate: int
+    min_samples: int
+    compute: Callable[[Float32], Float32]
+
+    def __call__(self, waveform: Float32) -> Float32:
+        """The input for one recording: float32 [T, bins] (filter bank) or [n] (waveform).
+
+        Raises:
+            AudioError: not float32 [n], or shorter than `min_samples`.
+        """
+        if waveform.ndim != 1 or waveform.dtype != np.float32:
+            raise AudioError(
+                f"expected a waveform float32[n], received {waveform.dtype}{list(waveform.shape)}",
+                hint="edgekit.runtime.features.audio.as_waveform makes one",
+            )
+        if len(waveform) < self.min_samples:
+            raise AudioError(
+                f"expected at least {self.min_samples} samples ({self.min_samples / self.sample_rate:.3f} s at "
+                f"{self.sample_rate} Hz), received {len(waveform)}",
+                hint="leave out recordings this short",
+            )
+        return self.compute(waveform)
+
+
+def open_features(description: Mapping[str, Any]) -> Features:
+    """The features that a manifest describes.
+
+    Args:
+        description: `{"kind": "kaldi-fbank", ...}` with fields of `FbankConfig`, or `{"kind": "waveform",
+            "sample_rate": 16000, "normalise": bool}`; either may have `min_samples`, which defaults to one frame (of a
+            waveform: 400 samples, the first frame of HuBERT's convolutions).
+
+    Raises:
+        BundleError: an unknown kind or field, or a value that does not fit.
+    """
+    settings = dict(description)
+    kind = settings.pop("kind", None)
+    min_samples = settings.pop("min_samples", None)
+    if kind not in KINDS:
+        raise BundleError(f"expected features of kind {' or '.join(KINDS)}, received {kind!r}", hint=_UPGRADE)
+    known = ["sample_rate", "normalise"] if kind == "waveform" else [field.name for field in fields(FbankConfig)]
+    if unknown := sorted(settings.keys() - set(known)):
+        raise BundleError(f"expected {kind} features of {known}, received also {unknown}", hint=_UPGRADE)
+    try:
+        if kind == "waveform":
+            compute = normalise if settings["normalise"] else np.asarray
+            return Features(int(settings["sample_rate"]), int(min_samples or 400), compute)
+        config = FbankConfig(**settings)
+        return Features(config.sample_rate, int(min_samples or config.min_samples), Fbank(config))
+    except KeyError as error:
+        raise BundleError(f"expected {kind} features of {known}, received none of {error}") from error
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"expected {kind} features that fit together, received {settings}: {error}") from error

@@ -1,0 +1,68 @@
+"""The command line: parse, one library call, print, map errors. Heavy imports stand inside the commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from edgekit.cli.build import build
+from edgekit.cli.doctor import doctor
+from edgekit.cli.export import export
+from edgekit.cli.inspect import inspect
+from edgekit.cli.list import list_families
+from edgekit.cli.transcribe import transcribe
+from edgekit.cli.verify import verify
+from edgekit.core.errors import EdgekitError
+
+app = typer.Typer(
+    name="edgekit",
+    help="Train small models, export them, run and adapt them at the edge, and measure them there.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("list")(list_families)
+app.command("inspect")(inspect)
+app.command("doctor")(doctor)
+app.command("export")(export)
+app.command("build")(build)
+app.command("verify")(verify)
+app.command("transcribe")(transcribe)
+
+
+def _version(show: bool) -> None:
+    if show:
+        from edgekit import __version__
+
+        typer.echo(f"edgekit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Train small models, export them, run and adapt them at the edge, and measure them there."""
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0, 1 (failed), 2 (wrong usage), 130 (interrupted)."""
+    try:
+        app()
+    except EdgekitError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"hint:  {error.hint}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # the reader of our output has closed it (`| head`): nothing failed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,86 @@
+"""`edgekit export`: from a family to a checked bundle, with a short latency table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from edgekit.cli.formats import requests_of
+from edgekit.cli.inspect import print_artifacts
+from edgekit.cli.options import Formats, Json, OpenVino, Precision, Trt, TrtRtx
+from edgekit.cli.output import log, print_json, progress, table
+
+
+def export(
+    family: Annotated[str, typer.Argument(help="A family of `edgekit list`.")],
+    checkpoint: Annotated[
+        Optional[str], typer.Argument(help="A checkpoint's folder, or a name on the Hugging Face hub.")
+    ] = None,
+    out: Annotated[Optional[Path], typer.Option(help="The bundle's folder; default ./FAMILY-VARIANT.")] = None,
+    variant: Annotated[Optional[str], typer.Option(help="A variant of `edgekit list`.")] = None,
+    head: Annotated[Optional[str], typer.Option(help="What the model answers with: ctc or embedding.")] = None,
+    format: Formats = None,
+    precision: Precision = "fp32",
+    openvino: OpenVino = False,
+    trt: Trt = False,
+    trt_rtx: TrtRtx = False,
+    audio: Annotated[
+        Optional[list[Path]], typer.Option(help="Your recordings for the check; default: the sample clips.")
+    ] = None,
+    set: Annotated[Optional[list[str]], typer.Option(help="FIELD=VALUE: another size, for random weights.")] = None,
+    latency: Annotated[bool, typer.Option(help="Measure a short latency table at the end.")] = True,
+    json: Json = False,
+) -> None:
+    """Export a model to a bundle: ONNX always, other formats as asked, each executed and checked where it can run."""
+    from edgekit.core.errors import EdgekitError
+    from edgekit.export.build import build
+    from edgekit.export.export import ExportRequest
+    from edgekit.export.export import export as export_bundle
+
+    requests = requests_of(format, precision, openvino=openvino, trt=trt, trt_rtx=trt_rtx)
+    request = ExportRequest(family, checkpoint, variant, head, tuple(set or ()), tuple(audio or ()))
+    failures: list[tuple[str, EdgekitError]] = []
+    with progress() as report:
+        bundle = export_bundle(request, out, report=report)
+        for wanted in requests:
+            report(f"building {wanted}")
+            try:
+                build(bundle.path, wanted, log=lambda text: log(f"  {text}"))
+            except EdgekitError as error:
+                failures.append((wanted.command(bundle.path), error))
+        _finish(bundle.path, latency, json, report)
+    for command, error in failures:
+        log(f"error: {error.message}")
+        if error.hint:
+            log(f"hint:  {error.hint}")
+        log(f"The bundle {bundle.path} holds what was made; on the device, run: {command}")
+    if failures:
+        raise typer.Exit(1)
+
+
+def _finish(path: Path, latency: bool, json: bool, report: object) -> None:
+    """Print what the bundle holds, and how long it takes here."""
+    from edgekit.core.bundle import open_bundle
+    from edgekit.runtime.latency import measure_bundle
+
+    bundle = open_bundle(path)
+    rows = []
+    if latency:
+        report("measuring latency")  # type: ignore[operator]
+        rows = measure_bundle(bundle)
+    if json:
+        print_json({"path": str(path), "manifest": bundle.manifest.to_json(), "latency": rows})
+        return
+    if bundle.manifest.weights == "random":
+        log("warning: random weights: shapes, numerics and latency are real, answers are not")
+    for graph in bundle.manifest.graphs.values():
+        print_artifacts(graph.artifacts)
+    if rows:
+        cells = [
+            [row["backend"], row["precision"], row["device"], f"{row['audio_s']:g}", f"{row['p50_ms']:.1f}", f"{row['p99_ms']:.1f}", f"{row['rtf']:.4f}"]
+            for row in rows
+        ]
+        table(["backend", "precision", "device", "audio s", "p50 ms", "p99 ms", "RTF"], cells, right=(3, 4, 5, 6))
+    typer.echo(f"{path} is ready: edgekit inspect {path}")

@@ -1,0 +1,25 @@
+"""From `--format`, `--precision` and their short forms to what is to be built."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgekit.export.build import Request
+
+
+def requests_of(formats: str | None, precision: str, *, openvino: bool, trt: bool, trt_rtx: bool) -> list[Request]:
+    """What is asked for besides the fp32 ONNX, which is always there.
+
+    Raises:
+        UsageError: an unknown format or precision.
+    """
+    from edgekit.export.build import Request
+
+    names = [name.strip() for name in (formats or "").split(",") if name.strip()]
+    names += [name for name, on in (("openvino", openvino), ("trt", trt), ("trt-rtx", trt_rtx)) if on]
+    if precision != "fp32" and not names:
+        names = ["onnx"]
+    # OpenVINO computes in another precision by a hint at run time, from its fp32 model
+    wanted = [Request(name, "fp32" if name == "openvino" and precision in ("fp16", "bf16") else precision) for name in names]
+    return [request for request in dict.fromkeys(wanted) if request != Request("onnx", "fp32")]

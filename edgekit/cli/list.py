@@ -1,0 +1,37 @@
+"""`edgekit list`: the families and their variants."""
+
+from __future__ import annotations
+
+import typer
+
+from edgekit.cli.options import Json
+from edgekit.cli.output import print_json, table
+
+
+def list_families(json: Json = False) -> None:
+    """Show the model families and their variants."""
+    from edgekit.train.family import families
+
+    rows = [
+        {
+            "family": family.name,
+            "variant": name,
+            "default": index == 0,
+            "parameters": config.num_parameters(),
+            "heads": list(family.heads),
+            "paper": family.paper,
+            "summary": family.summary,
+        }
+        for family in families().values()
+        for index, (name, config) in enumerate(family.variants.items())
+    ]
+    if json:
+        print_json(rows)
+        return
+    for family in families().values():
+        typer.echo(f"{family.name}: {family.summary} ({family.paper})")
+    lines = [
+        [row["family"], f"{row['variant']}{' *' if row['default'] else ''}", f"{row['parameters']:,}", ", ".join(row["heads"])]
+        for row in rows
+    ]
+    table(["family", "variant (* default)", "parameters", "heads"], lines, right=(2,))

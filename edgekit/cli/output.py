@@ -1,0 +1,50 @@
+"""What commands print: tables, JSON, progress. Data go to standard output, the rest to standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+
+def print_json(data: Any) -> None:
+    """JSON to standard output."""
+    typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def log(text: str) -> None:
+    """A line for a person, to standard error."""
+    typer.echo(text, err=True)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequence[int] = (), err: bool = False) -> None:
+    """A table of text; `right` are the columns set flush right (numbers)."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, name in enumerate(header):
+        made.add_column(name, justify="right" if index in right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(str(cell) for cell in row))
+    file = sys.stderr if err else sys.stdout
+    # a pipe has no width: do not fold there
+    Console(file=file, width=None if file.isatty() else 200, highlight=False, markup=False).print(made)
+
+
+@contextmanager
+def progress() -> Iterator[Any]:
+    """Gives `report(step)`: the current step with its time, on standard error."""
+    import time
+
+    start = time.perf_counter()
+
+    def report(step: str) -> None:
+        log(f"[{time.perf_counter() - start:5.1f} s] {step}")
+
+    yield report

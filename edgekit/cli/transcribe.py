@@ -1,0 +1,71 @@
+"""`edgekit transcribe`: recordings to text with word times."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgekit.cli.options import AllowFallback, Backend, BundlePath, Device, Json, Precision, Threads
+from edgekit.cli.output import log, print_json
+
+
+def transcribe(
+    bundle: BundlePath,
+    audio: Annotated[list[Path], typer.Argument(help="Recordings.")],
+    backend: Backend = None,
+    device: Device = None,
+    precision: Precision = "fp32",
+    threads: Threads = None,
+    allow_fallback: AllowFallback = False,
+    allow_random_weights: Annotated[
+        bool, typer.Option("--allow-random-weights", help="Answer although the words mean nothing.")
+    ] = False,
+    json: Json = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help='One JSON line per recording: {"audio", "text", ...}.')] = False,
+    srt: Annotated[bool, typer.Option("--srt", help="SubRip subtitles (one recording).")] = False,
+) -> None:
+    """Write down what recordings say."""
+    import json as jsonlib
+
+    from edgekit.core.errors import EdgekitError, UsageError
+    from edgekit.runtime.subtitles import to_srt
+    from edgekit.runtime.tasks import load
+    from edgekit.runtime.tasks.speech_recognition import SpeechRecognition, require_trained
+
+    if json + jsonl + srt > 1:
+        raise UsageError("expected one of --json, --jsonl and --srt, received several")
+    if srt and len(audio) > 1:
+        raise UsageError(f"expected one recording with --srt, received {len(audio)}")
+    recogniser = load(
+        bundle, backend=backend, device=device, precision=precision, num_threads=threads, allow_fallback=allow_fallback
+    )
+    if not isinstance(recogniser, SpeechRecognition):
+        raise UsageError(f"expected a bundle for speech-recognition, {bundle} is for {recogniser.bundle.manifest.task}")
+    require_trained(recogniser.bundle, allow_random_weights)
+    records, failed = [], 0
+    for path in audio:
+        try:
+            transcript = recogniser.transcribe(path, allow_random_weights=allow_random_weights)
+        except EdgekitError as error:
+            if len(audio) == 1:
+                raise
+            # the other recordings are still wanted
+            log(f"error: {error.message}")
+            failed += 1
+            continue
+        record = {"audio": str(path), **transcript.to_json()}
+        if jsonl:
+            typer.echo(jsonlib.dumps(record, ensure_ascii=False))
+        elif srt:
+            typer.echo(to_srt(transcript.words), nl=False)
+        elif not json:
+            prefix = f"{path}: " if len(audio) > 1 else ""
+            typer.echo(f"{prefix}{transcript.text}")
+            log(f"  {transcript.audio_s:.2f} s of audio in {transcript.compute_s:.3f} s, RTF {transcript.rtf:.4f}, {recogniser.session}")
+        records.append(record)
+    if json:
+        print_json({"session": str(recogniser.session), "transcripts": records})
+    if failed:
+        raise typer.Exit(1)

@@ -1,0 +1,149 @@
+"""Add a format to a bundle from its fp32 ONNX, on the machine that will run it. Torch-free."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgekit.core.bundle import Artifact, Bundle, BundleWriter, Graph, StoredFile, open_bundle, writing
+from edgekit.core.errors import BackendError, BundleError, UsageError
+from edgekit.core.files import explained
+from edgekit.export.verify import check_artifact, load_reference
+
+FORMATS = ("onnx", "openvino", "trt", "trt-rtx")
+PRECISIONS = ("fp32", "fp16", "bf16")
+_HINT_ONLY = "OpenVINO computes in {precision} from its fp32 model: --precision {precision} when it runs"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One thing to build."""
+
+    format: str
+    precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise UsageError(f"expected a format among {', '.join(FORMATS)}; received {self.format!r}")
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"expected a precision among {', '.join(PRECISIONS)}; received {self.precision!r}")
+
+    def __str__(self) -> str:
+        return f"{self.format} {self.precision}"
+
+    def command(self, path: Path) -> str:
+        """The command that builds this."""
+        return f"edgekit build {path} --format {self.format} --precision {self.precision}"
+
+
+def build(path: Path | str, request: Request, *, log: Callable[[str], None] | None = None) -> list[Artifact]:
+    """Build one format and precision of every graph of a bundle, check it where it can run, and commit it.
+
+    Args:
+        log: told of a builder's warnings.
+
+    Returns:
+        The new artifacts, one per graph.
+
+    Raises:
+        BackendError: what builds the format is not on this machine.
+        ExportError: the graph cannot be built.
+        VerificationError: it was built and answers wrongly; the bundle is left as it was.
+    """
+    bundle = open_bundle(path)
+    made = []
+    with writing(path) as writer:
+        bundle = open_bundle(path)  # as it is now that nobody else writes
+        manifest = bundle.manifest
+        for name, graph in manifest.graphs.items():
+            artifact = build_artifact(bundle, writer, name, graph, request, log)
+            artifact = check_artifact(bundle, name, artifact, load_reference(bundle, name))
+            manifest = replace(manifest, graphs={**manifest.graphs, name: graph.with_artifact(artifact)})
+            made.append(artifact)
+        writer.commit(manifest)
+    return made
+
+
+def build_artifact(
+    bundle: Bundle,
+    writer: BundleWriter,
+    name: str,
+    graph: Graph,
+    request: Request,
+    log: Callable[[str], None] | None = None,
+) -> Artifact:
+    """Build one format of one graph into the bundle's folder, unchecked and not yet committed."""
+    source = bundle.checked(graph.artifacts[0].files[0])
+    details: dict[str, Any] = {}
+    engine: dict[str, Any] | None = None
+    with writer.staging() as folder:
+        if request.format == "openvino":
+            if request.precision != "fp32":
+                raise UsageError(
+                    f"expected openvino fp32, received {request.precision}",
+                    hint=_HINT_ONLY.format(precision=request.precision),
+                )
+            from edgekit.export.openvino import convert
+
+            paths, details = convert(source, graph.signature, folder)
+        else:
+            source = in_precision(source, request.precision, folder)
+            if request.format == "onnx":
+                if request.precision == "fp32":
+                    raise UsageError(
+                        "the fp32 ONNX is what all else is built from; it is made by edgekit export",
+                        hint=f"edgekit export {bundle.manifest.family} --out {bundle.path}",
+                    )
+                paths = (source,)
+            else:
+                from edgekit.export.tensorrt import build_engine, engine_key
+
+                engine_path = folder / "model.engine"
+                details = build_engine(
+                    source, graph.signature, format=request.format, precision=request.precision, out=engine_path, log=log
+                )
+                engine = engine_key(request.format, graph.artifacts[0].files[0].sha256)
+                paths = (engine_path,)
+        stem = f"{name}-{request.format}-{request.precision}"
+        files: tuple[StoredFile, ...] = tuple(writer.add(path, stem) for path in paths)
+    return Artifact(
+        request.format, request.precision, files, reason="not executed: just built", engine=engine, details=details
+    )
+
+
+def in_precision(onnx_path: Path, precision: str, folder: Path) -> Path:
+    """A copy of an fp32 ONNX whose graph computes in `precision`, or the file itself for fp32.
+
+    Raises:
+        BackendError: the package onnx is not installed.
+    """
+    if precision == "fp32":
+        return onnx_path
+    try:
+        import onnx
+    except ImportError as error:
+        raise BackendError(
+            f"expected the package onnx to cast a graph to {precision}, it cannot be imported ({error})",
+            hint='pip install "edgekit[jetson]"',
+        ) from error
+    from edgekit.export.precision import cast_graph
+
+    model = cast_graph(onnx.load(onnx_path), precision)
+    target = folder / f"{precision}.onnx"
+    with explained(target):
+        onnx.save(model, target)
+    return target
+
+
+def check_free_space(path: Path, num_bytes: int) -> None:
+    """Raise early where the disk cannot hold what is about to be written."""
+    parent = next(folder for folder in (path, *path.parents) if folder.exists())
+    free = shutil.disk_usage(parent).free
+    if free < num_bytes:
+        raise BundleError(
+            f"expected {num_bytes / 2**20:.0f} MiB free at {parent}, there are {free / 2**20:.0f}",
+            hint="free some space or choose another --out",
+        )

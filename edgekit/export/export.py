@@ -1,0 +1,162 @@
+"""From a family, and a checkpoint if there is one, to a bundle whose ONNX was held to the torch model."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import edgekit
+from edgekit.core.bundle import Artifact, Bundle, Graph, Manifest, writing
+from edgekit.core.errors import UsageError
+from edgekit.core.reference import Reference
+from edgekit.core.settings import apply_settings
+from edgekit.core.signature import Dim, Signature
+from edgekit.export.build import check_free_space
+from edgekit.export.verify import check_artifact, reference_asset
+from edgekit.runtime.features import open_features
+from edgekit.runtime.features.audio import load_audio
+from edgekit.runtime.samples import sample_clips
+from edgekit.train.family import LoadedModel, find_family
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What to export.
+
+    Attributes:
+        family: a family's name.
+        checkpoint: a folder or a hub's name; None: random weights.
+        variant: None: the checkpoint's own, or the family's default.
+        head: None: the checkpoint's own, or the family's default.
+        settings: `field=value` changes to the variant's sizes, for random weights only.
+        audio: the user's recordings for the check; none: the sample clips.
+        seed: of random weights.
+    """
+
+    family: str
+    checkpoint: str | None = None
+    variant: str | None = None
+    head: str | None = None
+    settings: Sequence[str] = ()
+    audio: Sequence[Path] = ()
+    seed: int = 0
+
+
+def export(request: ExportRequest, out: Path | None = None, *, report: Report = lambda step: None) -> Bundle:
+    """Make a bundle with the fp32 ONNX of every graph, executed and checked against torch.
+
+    Args:
+        out: the bundle's folder; None: `./<family>-<variant>`.
+        report: told what begins.
+
+    Raises:
+        UsageError: an unknown family, variant, head or setting.
+        CheckpointError: the checkpoint does not fit.
+        VerificationError: the graph answers otherwise than torch; nothing is written then.
+    """
+    report("loading the model")
+    variant, model = _load(request)
+    path = out or Path(f"{request.family}-{variant}")
+    num_bytes = sum(p.numel() for p in model.module.parameters()) * 4
+    check_free_space(path, int(num_bytes * 1.1))
+    audio = list(request.audio) or sample_clips()
+    origin = "real" if request.audio else "synthesised"
+    from edgekit.export.onnx import export_onnx
+
+    with writing(path) as writer:
+        graphs: dict[str, Graph] = {}
+        references: dict[str, Reference] = {}
+        for name, signature in model.config.graphs(model.head).items():
+            report(f"exporting graph {name} to ONNX")
+            with writer.staging() as folder:
+                operators = export_onnx(model.module, signature, folder / "model.onnx")
+                file = writer.add(folder / "model.onnx", f"{name}-onnx-fp32")
+            made = Artifact("onnx", "fp32", (file,), reason="not executed", details={"operators": operators})
+            graphs[name] = Graph(signature, (made,))
+            references[name] = make_reference(model, signature, audio, origin)
+        assets = {
+            reference_asset(name): writer.add_bytes(reference.to_bytes(), reference_asset(name), ".npz")
+            for name, reference in references.items()
+        }
+        if model.tokens:
+            assets["tokens"] = writer.add_bytes("\n".join(model.tokens).encode() + b"\n", "tokens", ".txt")
+        manifest = Manifest(
+            family=request.family,
+            variant=variant,
+            task=find_family(request.family).heads[model.head],
+            config={"head": model.head, "num_parameters": model.config.num_parameters(), **model.config.to_json()},
+            features=model.features,
+            output=model.output,
+            provenance=_provenance(model),
+            graphs=graphs,
+            assets=assets,
+        )
+        for name, graph in graphs.items():
+            report(f"checking graph {name} against torch")
+            staged = Bundle(path, manifest)
+            checked = check_artifact(staged, name, graph.artifacts[0], references[name])
+            graphs[name] = graph.with_artifact(checked)
+        return writer.commit(manifest)
+
+
+def make_reference(model: LoadedModel, signature: Signature, audio: Sequence[Path], origin: str) -> Reference:
+    """The torch model's answers on recordings, each alone, at three lengths or more.
+
+    The recordings joined end to end are one item more; fewer than three recordings are also cut to parts.
+    """
+    import torch
+
+    features = open_features(model.features)
+    waves = [load_audio(path, features.sample_rate, min_samples=features.min_samples) for path in audio]
+    if len(waves) < 3:
+        waves += [waves[0][: max(features.min_samples, len(waves[0]) * part // 8)] for part in (3, 5, 7)]
+    waves.append(np.concatenate(waves))
+    data, lengths = (
+        next(spec for spec in signature.inputs if isinstance(spec.lengths_of, Dim) is counts)
+        for counts in (False, True)
+    )
+    assert isinstance(lengths.lengths_of, Dim)
+    inputs, outputs = [], []
+    for wave in waves:
+        x = features(wave)[: lengths.lengths_of.max]
+        item = {data.name: x[None], lengths.name: np.array([len(x)], lengths.dtype)}
+        with torch.no_grad():
+            answers = model.module(*(torch.from_numpy(item[spec.name]) for spec in signature.inputs))
+        inputs.append(item)
+        outputs.append({spec.name: answer.numpy() for spec, answer in zip(signature.outputs, answers)})
+    return Reference(origin, tuple(inputs), tuple(outputs))
+
+
+def _load(request: ExportRequest) -> tuple[str, LoadedModel]:
+    family = find_family(request.family)
+    if request.checkpoint is not None:
+        if request.settings:
+            raise UsageError("--set changes the sizes of random weights; a checkpoint has its own")
+        if request.variant is not None:
+            family.variant(request.variant)
+        head = None if request.head is None else family.head(request.head)
+        return family.model.load_model(request.checkpoint, request.variant, head)
+    variant, config = family.variant(request.variant)
+    config = apply_settings(config, request.settings)
+    return variant, family.model.random_model(config, family.head(request.head), request.seed)
+
+
+def _provenance(model: LoadedModel) -> dict[str, Any]:
+    packages = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
+    versions = {"edgekit": edgekit.__version__, "python": platform.python_version()}
+    for package in packages:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    date = datetime.now(timezone.utc).date().isoformat()
+    return {"weights": model.weights, "exporter": "torch.onnx dynamo", "versions": versions, "date": date}

@@ -1,0 +1,98 @@
+"""OpenVINO on Intel and ARM processors. Reduced precision is an execution hint here: what really ran is read back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit.core.errors import BackendError
+from edgekit.core.signature import Signature
+from edgekit.runtime.backends.base import Probe, SessionOptions
+
+NAME = "openvino"
+FORMATS = ("openvino",)
+HINTED_PRECISIONS = ("bf16", "fp16")
+"""Precisions that it computes from the fp32 model, where the device can."""
+
+_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+_CAPABILITIES = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16"}
+
+
+def probe() -> Probe:
+    try:
+        import openvino
+    except ImportError as error:
+        return Probe(NAME, usable=False, missing=f"the package openvino ({error})", remedy='pip install "edgekit[openvino]"')
+    devices = tuple(device.lower() for device in openvino.Core().available_devices)
+    return Probe(NAME, usable=bool(devices), version=openvino.__version__.split("-")[0], devices=devices)
+
+
+def precisions(device: str = "cpu") -> tuple[str, ...]:
+    """The precisions that this device computes in, natively."""
+    import openvino
+
+    capabilities = openvino.Core().get_property(device.upper(), "OPTIMIZATION_CAPABILITIES")
+    return tuple(name for name, capability in _CAPABILITIES.items() if capability in capabilities)
+
+
+def open(files: Sequence[Path], signature: Signature, options: SessionOptions) -> OpenVinoSession:
+    """Compile an IR for a device.
+
+    Args:
+        files: the .xml and its .bin.
+
+    Raises:
+        BackendError: no such device, or it does not compute in the precision asked for.
+    """
+    import openvino
+
+    core = openvino.Core()
+    device = (options.device or "cpu").upper()
+    if device not in core.available_devices:
+        found = ", ".join(name.lower() for name in core.available_devices)
+        if not options.allow_fallback or "CPU" not in core.available_devices:
+            raise BackendError(f"expected an OpenVINO device {device.lower()!r}, this machine has {found}")
+        device = "CPU"
+    if options.precision not in _HINTS:
+        raise BackendError(f"expected a precision among {', '.join(_HINTS)}, received {options.precision!r}")
+    config = {
+        # without this line a CPU with bf16 silently computes fp32 models in bf16
+        "INFERENCE_PRECISION_HINT": _HINTS[options.precision],
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    if device == "CPU" and options.num_threads is not None:
+        config["INFERENCE_NUM_THREADS"] = str(options.num_threads)
+    try:
+        compiled = core.compile_model(core.read_model(files[0], files[1]), device, config)
+    except RuntimeError as error:
+        raise BackendError(f"OpenVINO cannot open {files[0]} on {device.lower()}: {error}") from error
+    ran = str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
+    if ran != _HINTS[options.precision] or options.precision not in precisions(device):
+        raise BackendError(
+            f"expected {options.precision} on {device.lower()}, it computes in {', '.join(precisions(device))}",
+            hint="--precision fp32",
+        )
+    return OpenVinoSession(compiled, signature, device.lower(), options.precision)
+
+
+class OpenVinoSession:
+    """See `Session`."""
+
+    backend = NAME
+
+    def __init__(self, compiled: Any, signature: Signature, device: str, precision: str) -> None:
+        self._request = compiled.create_infer_request()
+        self.signature = signature
+        self.device = device
+        self.precision = precision
+        self._outputs = [spec.name for spec in signature.outputs]
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        results = self._request.infer(dict(inputs), share_inputs=True)
+        return {name: results[name] for name in self._outputs}
+
+    def close(self) -> None:
+        self._request = None

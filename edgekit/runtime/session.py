@@ -1,0 +1,133 @@
+"""Open a bundle's graph: choose the backend and the artifact, hold the files to their hashes, the inputs to the signature."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from edgekit.core.bundle import Artifact, Bundle
+from edgekit.core.errors import BackendError, BundleError, UsageError
+from edgekit.runtime.backends.base import Probe, Session, SessionOptions
+
+BACKENDS = ("tensorrt", "onnxruntime", "openvino")
+"""In order of preference where a bundle holds artifacts for several and none was asked for."""
+
+
+def backend_module(name: str) -> Any:
+    """A backend's module.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if name not in BACKENDS:
+        raise UsageError(f"expected a backend among {', '.join(BACKENDS)}; received {name!r}")
+    return importlib.import_module(f"edgekit.runtime.backends.{name}")
+
+
+def backend_for(format: str) -> str:
+    """The backend that runs artifacts of a format."""
+    for name in BACKENDS:
+        if format in backend_module(name).FORMATS:
+            return name
+    raise UsageError(f"no backend runs the format {format!r}")
+
+
+def probe_all() -> list[Probe]:
+    """What each backend says of this machine."""
+    return [backend_module(name).probe() for name in BACKENDS]
+
+
+def open_session(
+    bundle: Bundle,
+    graph: str = "infer",
+    *,
+    backend: str | None = None,
+    options: SessionOptions | None = None,
+) -> CheckedSession:
+    """Load one graph of a bundle.
+
+    Args:
+        backend: None takes the first that is usable here and for which the bundle holds an artifact.
+
+    Raises:
+        BackendError: the backend or device asked for is absent.
+        BundleError: no such artifact, or a file is missing or altered, or an artifact failed its check.
+    """
+    options = options or SessionOptions()
+    tried = []
+    for name in (backend,) if backend else BACKENDS:
+        module = backend_module(name)
+        artifact = _artifact_for(bundle, graph, module, options.precision)
+        probe = module.probe()
+        if artifact is None:
+            formats = " or ".join(module.FORMATS)
+            if backend is None:
+                continue
+            bundle.artifact(graph, formats.split(" or ")[0], options.precision)  # raises, with the command that mends
+        elif not probe.usable:
+            tried.append(BackendError(f"{name} cannot run here: missing {probe.missing}", hint=probe.remedy))
+        elif artifact.failed:
+            raise BundleError(
+                f"{artifact.format} {artifact.precision} of {bundle.path} failed its check: {artifact.reason}",
+                hint=f"edgekit build {bundle.path} --format {artifact.format} --precision {artifact.precision}",
+            )
+        else:
+            return open_artifact(bundle, graph, artifact, options)
+    if tried:
+        raise tried[0]
+    raise BundleError(
+        f"{bundle.path} holds no {options.precision} artifact of graph {graph!r} for any backend",
+        hint=f"edgekit inspect {bundle.path}",
+    )
+
+
+def open_artifact(bundle: Bundle, graph: str, artifact: Artifact, options: SessionOptions) -> CheckedSession:
+    """Load one artifact, whether or not it passed its check: `verify` must be able to check it again.
+
+    Args:
+        options: its precision may be one that the artifact's backend computes by a hint.
+    """
+    module = backend_module(backend_for(artifact.format))
+    files = [bundle.checked(file) for file in artifact.files]
+    options = replace(options, engine=artifact.engine)
+    return CheckedSession(module.open(files, bundle.graph(graph).signature, options))
+
+
+def _artifact_for(bundle: Bundle, graph: str, module: Any, precision: str) -> Artifact | None:
+    for format in module.FORMATS:
+        found = bundle.graph(graph).find(format, precision)
+        if found is None and precision in module.HINTED_PRECISIONS:
+            found = bundle.graph(graph).find(format, "fp32")
+        if found is not None:
+            return found
+    return None
+
+
+class CheckedSession:
+    """A `Session` whose inputs are held to the signature: the one place where that is done."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.backend = session.backend
+        self.device = session.device
+        self.precision = session.precision
+        self.signature = session.signature
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Compute all outputs by name.
+
+        Raises:
+            SignatureError: an input does not fit.
+        """
+        self.signature.check_inputs(inputs)
+        return self._session.run(inputs)
+
+    def close(self) -> None:
+        self._session.close()
+
+    def __str__(self) -> str:
+        return f"{self.backend} {self.precision} on {self.device}"

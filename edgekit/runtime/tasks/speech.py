@@ -1,0 +1,95 @@
+"""Recordings through a speech graph: features, windows of a long recording, one array of frames per window."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Union
+
+import numpy as np
+
+from edgekit.core.bundle import Bundle
+from edgekit.core.signature import Dim
+from edgekit.runtime.backends.base import SessionOptions
+from edgekit.runtime.features import open_features
+from edgekit.runtime.features.audio import as_waveform, load_audio, windows
+from edgekit.runtime.session import open_session
+
+WINDOW_S = 20.0
+OVERLAP_S = 4.0
+"""A recording longer than `WINDOW_S` is answered in windows that share `OVERLAP_S` with the next: memory stays
+bounded, and each frame that is kept has at least half the overlap as context."""
+
+Audio = Union[Path, str, tuple[np.ndarray, int]]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A graph's answer to one stretch of a recording.
+
+    Attributes:
+        start: the recording's frame at which it begins.
+        frames: `[T, D]`, the first output of the graph, valid frames only.
+    """
+
+    start: int
+    frames: np.ndarray
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Its first frame in the recording, and the one after its last."""
+        return self.start, self.start + len(self.frames)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Where the time of one recording went, in seconds."""
+
+    audio_s: float
+    features_s: float
+    inference_s: float
+
+
+class SpeechGraph:
+    """A bundle's graph over recordings."""
+
+    def __init__(self, bundle: Bundle, backend: str | None, options: SessionOptions) -> None:
+        self.features = open_features(bundle.manifest.features)
+        self.session = open_session(bundle, backend=backend, options=options)
+        self._hop = round(bundle.manifest.output["frame_s"] * self.features.sample_rate)
+        signature = self.session.signature
+        self._data = next(spec for spec in signature.inputs if spec.lengths_of is None)
+        self._lengths = next(spec for spec in signature.inputs if isinstance(spec.lengths_of, Dim))
+        self._output = next(spec for spec in signature.outputs if spec.lengths_of is None)
+        self._output_lengths = next(spec for spec in signature.outputs if spec.lengths_of is not None)
+
+    def load(self, audio: Audio) -> np.ndarray:
+        """A file, or `(samples, sample_rate)`, as this graph's waveform `[n]`.
+
+        Raises:
+            AudioError: it cannot be read, or is shorter than one frame.
+        """
+        if isinstance(audio, tuple):
+            return as_waveform(*audio, self.features.sample_rate, min_samples=self.features.min_samples)
+        return load_audio(audio, self.features.sample_rate, min_samples=self.features.min_samples)
+
+    def run(self, wave: np.ndarray) -> tuple[list[Window], Timing]:
+        """All windows of a waveform `[n]`, in order."""
+        rate = self.features.sample_rate
+        features_s = inference_s = 0.0
+        answered = []
+        for start, stop in windows(
+            len(wave), int(WINDOW_S * rate), int(OVERLAP_S * rate), multiple_of=self._hop
+        ):
+            before = time.perf_counter()
+            x = self.features(wave[start:stop])
+            between = time.perf_counter()
+            outputs = self.session.run(
+                {self._data.name: x[None], self._lengths.name: np.array([len(x)], self._lengths.dtype)}
+            )
+            num_frames = int(outputs[self._output_lengths.name][0])
+            answered.append(Window(start // self._hop, outputs[self._output.name][0, :num_frames]))
+            features_s += between - before
+            inference_s += time.perf_counter() - between
+        return answered, Timing(len(wave) / rate, features_s, inference_s)

@@ -1,0 +1,102 @@
+"""Speech to text: CTC log-probabilities, decoded greedily, with word times; long recordings in windows."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from edgekit.core.bundle import Bundle
+from edgekit.core.errors import BundleError
+from edgekit.runtime.backends.base import SessionOptions
+from edgekit.runtime.decode.ctc import Word, greedy, merge_windows, words
+from edgekit.runtime.tasks.speech import Audio, SpeechGraph, Timing
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was said.
+
+    Attributes:
+        text: all words.
+        words: each with start and end in seconds and a confidence in 0..1.
+        audio_s: length of the recording.
+        compute_s: features, inference and decoding together.
+        rtf: real-time factor, `compute_s / audio_s`.
+    """
+
+    text: str
+    words: tuple[Word, ...]
+    audio_s: float
+    compute_s: float
+
+    @property
+    def rtf(self) -> float:
+        return self.compute_s / self.audio_s
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: `text`, `words`, `audio_s`, `compute_s`, `rtf`."""
+        return {**asdict(self), "rtf": self.rtf}
+
+
+class SpeechRecognition:
+    """A speech recogniser. Make one with `edgekit.load(bundle)`."""
+
+    def __init__(self, bundle: Bundle, backend: str | None, options: SessionOptions) -> None:
+        output = bundle.manifest.output
+        if output.get("kind") != "ctc":
+            raise BundleError(
+                f"expected an output of kind 'ctc', received {output.get('kind')!r}", hint="pip install -U edgekit"
+            )
+        self.bundle = bundle
+        self.labels = bundle.asset("tokens").read_text(encoding="utf-8").splitlines()
+        self._blank: int = output["blank"]
+        self._delimiter: str = output["delimiter"]
+        self._frame_s: float = output["frame_s"]
+        self._graph = SpeechGraph(bundle, backend, options)
+
+    @property
+    def session(self) -> Any:
+        """The open session: its backend, device and precision."""
+        return self._graph.session
+
+    def transcribe(self, audio: Audio, *, allow_random_weights: bool = False) -> Transcript:
+        """Recognise one recording.
+
+        Args:
+            audio: a file that soundfile reads, or `(samples [n] or [n, channels], sample_rate)`.
+            allow_random_weights: answer although the weights are random and the words mean nothing.
+
+        Raises:
+            AudioError: it cannot be read, or is shorter than one frame.
+            BundleError: the weights are random.
+        """
+        require_trained(self.bundle, allow_random_weights)
+        wave = self._graph.load(audio)
+        answered, timing = self._graph.run(wave)
+        before = time.perf_counter()
+        tokens = merge_windows(
+            [greedy(window.frames, self._blank) for window in answered], [window.span for window in answered]
+        )
+        spoken = words(tokens, self.labels, delimiter=self._delimiter, frame_s=self._frame_s)
+        decoding_s = time.perf_counter() - before
+        return Transcript(
+            " ".join(word.text for word in spoken), tuple(spoken), timing.audio_s, _total(timing) + decoding_s
+        )
+
+
+def require_trained(bundle: Bundle, allow_random_weights: bool) -> None:
+    """Raise `BundleError` for answers from random weights, unless they were asked for."""
+    if bundle.manifest.weights == "random" and not allow_random_weights:
+        raise BundleError(
+            f"{bundle.path} was exported with random weights: its words would mean nothing",
+            hint="export a checkpoint, or pass --allow-random-weights to see the machinery run",
+        )
+
+
+def _total(timing: Timing) -> float:
+    return timing.features_s + timing.inference_s
+
+
+def open_task(bundle: Bundle, backend: str | None, options: SessionOptions) -> SpeechRecognition:
+    return SpeechRecognition(bundle, backend, options)
