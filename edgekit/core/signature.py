@@ -17,7 +17,8 @@ from edgekit.core.errors import SignatureError
 
 Bucket = tuple[int, int, int]
 
-_DERIVED = re.compile(r"\((?P<of>\w+) - (?P<minus>-?\d+)\) // (?P<over>\d+) \+ (?P<plus>-?\d+)")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_DERIVED = re.compile(rf"\((?P<of>{_NAME.pattern}) - (?P<minus>-?\d+)\) // (?P<over>\d+) \+ (?P<plus>-?\d+)")
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Dim:
     """A dynamic axis.
 
     Attributes:
-        name: the axis' name in the graph ("batch", "time"), an identifier.
+        name: the axis' name in the graph ("batch", "time"), an ASCII identifier.
         buckets: ascending `(min, opt, max)` sizes; TensorRT gets one optimisation profile per bucket. They may
             overlap and may leave gaps; a size in a gap is refused.
         multiple_of: sizes must be a multiple of this.
@@ -36,8 +37,8 @@ class Dim:
     multiple_of: int = 1
 
     def __post_init__(self) -> None:
-        if not self.name.isidentifier() or self.multiple_of < 1:
-            raise ValueError(f"a dynamic axis needs an identifier and multiple_of >= 1, got {self.name!r}")
+        if not _NAME.fullmatch(self.name) or self.multiple_of < 1:
+            raise ValueError(f"a dynamic axis needs an ASCII identifier and multiple_of >= 1, got {self.name!r}")
         for low, opt, high in self.buckets:
             if not 0 < low <= opt <= high:
                 raise ValueError(f"a bucket of {self.name!r} needs 0 < min <= opt <= max, got {(low, opt, high)}")

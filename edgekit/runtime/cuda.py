@@ -191,8 +191,15 @@ class Context:
         _call("cuStreamBeginCapture_v2", stream, _CAPTURE_THREAD_LOCAL)
         try:
             work()
-        finally:
-            _call("cuStreamEndCapture", stream, byref(graph))
+        except BaseException:
+            library = _library()
+            assert library is not None
+            # The capture is invalid by now and says so; it must be ended all the same.
+            library.cuStreamEndCapture(stream, byref(graph))
+            if graph:
+                library.cuGraphDestroy(graph)
+            raise
+        _call("cuStreamEndCapture", stream, byref(graph))
         try:
             _call("cuGraphInstantiateWithFlags", byref(executable), graph, 0)
         finally:

@@ -84,6 +84,8 @@ class Family:
         variants: named sizes; the first is the default.
         heads: what the model answers with, and the task that serves it; the first is the default.
         code: the dotted name of its `model.py`.
+        small: settings (`field=value`) that make any variant small enough to be built and exported in seconds, for
+            tests that run over every family.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Family:
     variants: Mapping[str, Config]
     heads: Mapping[str, str]
     code: str
+    small: tuple[str, ...] = ()
 
     @property
     def model(self) -> ModelCode:

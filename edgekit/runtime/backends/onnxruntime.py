@@ -38,7 +38,9 @@ def probe() -> Probe:
     try:
         import onnxruntime
     except ImportError as error:
-        return Probe(NAME, usable=False, missing=f"the package onnxruntime ({error})", remedy='pip install "edgekit[onnx]"')
+        return Probe(
+            NAME, usable=False, missing=f"the package onnxruntime ({error})", remedy='pip install "edgekit[onnx]"'
+        )
     available = set(onnxruntime.get_available_providers())
     devices = tuple(device for device, providers in _PROVIDERS.items() if providers[0] in available)
     return Probe(NAME, usable=True, version=onnxruntime.__version__, devices=devices)
@@ -75,7 +77,9 @@ def open(files: Sequence[Path], signature: Signature, options: SessionOptions) -
     try:
         session = onnxruntime.InferenceSession(str(files[0]), settings, providers=providers)
     except (RuntimeError, ValueError, onnxruntime.capi.onnxruntime_pybind11_state.OrtException) as error:
-        raise BackendError(f"ONNX Runtime cannot open {files[0]} on {device}: {error}", hint="edgekit doctor") from error
+        raise BackendError(
+            f"ONNX Runtime cannot open {files[0]} on {device}: {error}", hint="edgekit doctor"
+        ) from error
     used = session.get_providers()
     if used[0] != providers[0]:
         if not options.allow_fallback:

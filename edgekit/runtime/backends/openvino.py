@@ -25,7 +25,9 @@ def probe() -> Probe:
     try:
         import openvino
     except ImportError as error:
-        return Probe(NAME, usable=False, missing=f"the package openvino ({error})", remedy='pip install "edgekit[openvino]"')
+        return Probe(
+            NAME, usable=False, missing=f"the package openvino ({error})", remedy='pip install "edgekit[openvino]"'
+        )
     devices = tuple(device.lower() for device in openvino.Core().available_devices)
     return Probe(NAME, usable=bool(devices), version=openvino.__version__.split("-")[0], devices=devices)
 

@@ -42,8 +42,6 @@ def load(
             f"expected a bundle for {' or '.join(sorted(known))}, {opened.path} is for {opened.manifest.task!r}",
             hint="pip install --upgrade edgekit",
         )
-    options = SessionOptions(
-        device=device, precision=precision, num_threads=num_threads, allow_fallback=allow_fallback
-    )
+    options = SessionOptions(device=device, precision=precision, num_threads=num_threads, allow_fallback=allow_fallback)
     module = importlib.import_module(f"{__name__}.{opened.manifest.task.replace('-', '_')}")
     return module.open_task(opened, backend, options)

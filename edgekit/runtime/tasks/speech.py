@@ -79,9 +79,7 @@ class SpeechGraph:
         rate = self.features.sample_rate
         features_s = inference_s = 0.0
         answered = []
-        for start, stop in windows(
-            len(wave), int(WINDOW_S * rate), int(OVERLAP_S * rate), multiple_of=self._hop
-        ):
+        for start, stop in windows(len(wave), int(WINDOW_S * rate), int(OVERLAP_S * rate), multiple_of=self._hop):
             before = time.perf_counter()
             x = self.features(wave[start:stop])
             between = time.perf_counter()

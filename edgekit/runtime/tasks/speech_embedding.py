@@ -52,7 +52,9 @@ class SpeechEmbedding:
         answered, timing = self._graph.run(wave)
         cuts = [(left.span[1] + right.start) // 2 for left, right in zip(answered, answered[1:])]
         spans = zip([0, *cuts], [*cuts, answered[-1].span[1]])
-        parts = [window.frames[first - window.start : last - window.start] for window, (first, last) in zip(answered, spans)]
+        parts = [
+            window.frames[first - window.start : last - window.start] for window, (first, last) in zip(answered, spans)
+        ]
         frames = np.concatenate(parts)
         return Embedding(frames, self._frame_s, timing.audio_s, timing.features_s + timing.inference_s)
 
