@@ -43,7 +43,7 @@ def kaldi(config: FbankConfig) -> Compute:
 
     def compute(waveform: Float32) -> Float32:
         online = kaldi_native_fbank.OnlineFbank(options)
-        online.accept_waveform(config.sample_rate, memoryview(waveform * np.float32(config.scale)))
+        online.accept_waveform(config.sample_rate, (waveform * np.float32(config.scale)).data)
         online.input_finished()
         features = np.empty((online.num_frames_ready, config.num_mel_bins), np.float32)
         for frame in range(len(features)):

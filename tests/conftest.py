@@ -1,11 +1,25 @@
-"""What tests share."""
+"""What tests share: the real data, and a bundle whose "speech" is known exactly and needs no torch."""
 
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+
+from edgekit.core.bundle import Artifact, Bundle, Graph, Manifest, open_bundle, writing
+from edgekit.core.reference import Reference
+from edgekit.core.signature import Derived, Dim, Signature, TensorSpec
+
+LABELS = ("<pad>", "|", "A", "B", "C", "D")
+LEVELS = np.linspace(-0.75, 0.75, len(LABELS)).astype(np.float32)
+HOP, FRAME = 320, 400
+# only the part of a window that the next one does not share, so that no window mixes two letters
+MEAN = np.where(np.arange(FRAME) < HOP, 1 / HOP, 0).astype(np.float32)
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +30,126 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; EDGEKIT_SHARED_DATA names another folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def speak() -> Callable[..., np.ndarray]:
+    """`speak("AB C", frames_each=5)`: a waveform at 16 kHz in which each letter is a level, with blanks between."""
+
+    def wave(text: str, frames_each: int = 5) -> np.ndarray:
+        symbols = [symbol for letter in text for symbol in (0, LABELS.index("|" if letter == " " else letter))]
+        return np.repeat(LEVELS[[*symbols, 0]], frames_each * HOP)
+
+    return wave
+
+
+@pytest.fixture(scope="session")
+def _toy_bundle(tmp_path_factory: pytest.TempPathFactory, speak: Callable[..., np.ndarray]) -> Path:
+    return write_toy_bundle(tmp_path_factory.mktemp("toy") / "bundle", speak).path
+
+
+@pytest.fixture()
+def toy_bundle(_toy_bundle: Path, tmp_path: Path) -> Path:
+    """A fresh copy of a bundle for speech recognition that understands `speak`, with weights that count as trained."""
+    return Path(shutil.copytree(_toy_bundle, tmp_path / "toy"))
+
+
+def write_toy_bundle(path: Path, speak: Callable[..., np.ndarray], **changes: Any) -> Bundle:
+    """A graph that averages windows of 25 ms and names the nearest level; `changes` replace fields of its manifest."""
+    time, batch = Dim("time", ((400, 8000, 16000), (16001, 80000, 480000))), Dim("batch", ((1, 1, 16),))
+    frames = Derived("time", minus=FRAME, over=HOP, plus=1)
+    signature = Signature(
+        (TensorSpec("x", "float32", (batch, time)), TensorSpec("x_lens", "int64", (batch,), lengths_of=time)),
+        (
+            TensorSpec("log_probs", "float32", (batch, frames, len(LABELS))),
+            TensorSpec("log_probs_lens", "int64", (batch,), lengths_of=frames),
+        ),
+    )
+    waves = [speak("AB"), speak("ABC CD"), speak("DAB BAD")]
+    inputs = tuple({"x": w[None], "x_lens": np.array([len(w)])} for w in waves)
+    outputs = tuple(toy_answer(item["x"]) for item in inputs)
+    with writing(path) as writer:
+        with writer.staging() as folder:
+            toy_onnx(folder / "model.onnx")
+            file = writer.add(folder / "model.onnx", "infer-onnx-fp32")
+        assets = {
+            "tokens": writer.add_bytes("\n".join(LABELS).encode() + b"\n", "tokens", ".txt"),
+            "reference-infer": writer.add_bytes(
+                Reference("synthesised", inputs, outputs).to_bytes(), "reference", ".npz"
+            ),
+        }
+        fields: dict[str, Any] = {
+            "family": "toy",
+            "variant": "tiny",
+            "task": "speech-recognition",
+            "config": {},
+            "features": {"kind": "waveform", "sample_rate": 16000, "normalise": False},
+            "output": {"kind": "ctc", "blank": 0, "delimiter": "|", "frame_s": 0.02},
+            "provenance": {"weights": {"source": "checkpoint", "name": "toy"}},
+            "graphs": {"infer": Graph(signature, (Artifact("onnx", "fp32", (file,), reason="not executed"),))},
+            "assets": assets,
+        }
+        return writer.commit(Manifest(**{**fields, **changes}))
+
+
+def toy_answer(x: np.ndarray) -> dict[str, np.ndarray]:
+    """What the toy graph answers, computed without it."""
+    windows = np.lib.stride_tricks.sliding_window_view(x[0].astype(np.float64), FRAME)[::HOP]
+    scores = -1000 * ((windows @ MEAN)[:, None] - LEVELS) ** 2
+    log_probs = scores - np.log(np.exp(scores - scores.max(1, keepdims=True)).sum(1, keepdims=True))
+    log_probs -= scores.max(1, keepdims=True)
+    return {"log_probs": log_probs[None].astype(np.float32), "log_probs_lens": np.array([len(windows)])}
+
+
+def toy_onnx(path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="the toy graph is written with the package onnx")
+    from onnx import TensorProto, helper, numpy_helper
+
+    constants = {
+        "mean": MEAN[None, None],
+        "levels": LEVELS[None, None],
+        "sharpness": np.float32(-1000),
+        "one": np.array([1]),
+        "frame": np.array(FRAME),
+        "hop": np.array(HOP),
+        "plus": np.array(1),
+    }
+    nodes = [
+        helper.make_node("Unsqueeze", ["x", "one"], ["x_B1N"], name="unsqueeze"),
+        helper.make_node("Conv", ["x_B1N", "mean"], ["level_B1T"], name="average", strides=[HOP]),
+        helper.make_node("Transpose", ["level_B1T"], ["level_BT1"], name="transpose", perm=[0, 2, 1]),
+        helper.make_node("Sub", ["level_BT1", "levels"], ["difference"], name="difference"),
+        helper.make_node("Mul", ["difference", "difference"], ["square"], name="square"),
+        helper.make_node("Mul", ["square", "sharpness"], ["scores"], name="scores"),
+        helper.make_node("LogSoftmax", ["scores"], ["log_probs"], name="log_softmax", axis=-1),
+        helper.make_node("Sub", ["x_lens", "frame"], ["past"], name="past"),
+        helper.make_node("Div", ["past", "hop"], ["hops"], name="hops"),
+        helper.make_node("Add", ["hops", "plus"], ["log_probs_lens"], name="frames"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "toy",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", "time"]),
+            helper.make_tensor_value_info("x_lens", TensorProto.INT64, ["batch"]),
+        ],
+        [
+            helper.make_tensor_value_info("log_probs", TensorProto.FLOAT, ["batch", "time_out", len(LABELS)]),
+            helper.make_tensor_value_info("log_probs_lens", TensorProto.INT64, ["batch"]),
+        ],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+
+
+@pytest.fixture()
+def toy_with(speak: Callable[..., np.ndarray], tmp_path: Path) -> Callable[..., Bundle]:
+    """`toy_with(task="...")`: the toy bundle with fields of its manifest replaced."""
+    return lambda **changes: write_toy_bundle(tmp_path / "changed", speak, **changes)
+
+
+@pytest.fixture()
+def opened(toy_bundle: Path) -> Bundle:
+    return open_bundle(toy_bundle)

@@ -1,7 +1,7 @@
 """The bundle: a folder with a manifest and files named by their content, read with every file checked.
 
-Written by `BundleWriter`: files first, then `os.replace` of manifest.json is the commit, then files of earlier
-manifests and of killed writers are swept. A process killed anywhere leaves the old bundle or the new one.
+Written by `BundleWriter`: files first, then `os.replace` of manifest.json is the commit. A process killed anywhere
+leaves the old bundle or the new one; what no manifest names any more is swept before and after every writing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class StoredFile:
     def from_json(cls, data: Mapping[str, Any]) -> StoredFile:
         """Raises ValueError for a name that is not a plain file name, or what is no SHA-256 or no size."""
         file = cls(**data)
-        if file.name in ("", ".", "..") or set(file.name) & set("/\\:\0"):
+        if not isinstance(file.name, str) or file.name in ("", ".", "..") or set(file.name) & set("/\\:\0"):
             raise ValueError(f"expected a plain file name, received {file.name!r}")
         if not re.fullmatch(r"[0-9a-f]{64}", file.sha256) or not isinstance(file.num_bytes, int):
             raise ValueError(f"expected a SHA-256 and a size of {file.name}, received {file.sha256}, {file.num_bytes}")
@@ -292,17 +292,11 @@ class BundleWriter:
         return staging(self.path)
 
     def commit(self, manifest: Manifest) -> Bundle:
-        """Make `manifest` the bundle's, atomically, then sweep what no manifest names any more."""
-        earlier = _file_names(self.path)
+        """Make `manifest` the bundle's, atomically."""
         with explained(self.path):
             sync_folder(self.path)
         text = json.dumps(manifest.to_json(), indent=1, ensure_ascii=False) + "\n"
         write_atomic(self.path / MANIFEST, text.encode())
-        keep = {file.name for file in manifest.files()} | {MANIFEST, _LOCK}
-        for entry in self.path.iterdir():
-            with suppress(OSError):  # it is committed; what cannot be removed now is swept the next time
-                if entry.name not in keep and ((entry.name in earlier and entry.is_file()) or _is_leftover(entry)):
-                    erase(entry)
         return Bundle(self.path, manifest)
 
 
@@ -316,10 +310,21 @@ def _has_manifest(path: Path) -> bool:
 
 
 def _file_names(path: Path) -> set[str]:
-    try:
-        return {file.name for file in open_bundle(path).manifest.files()}
-    except BundleError:
-        return set()
+    """The files that the manifest names; none where there is none.
+
+    Raises:
+        BundleError: it cannot be read.
+    """
+    return {file.name for file in open_bundle(path).manifest.files()} if (path / MANIFEST).exists() else set()
+
+
+def _sweep(path: Path, earlier: set[str]) -> None:
+    """Remove files of `earlier` manifests and of killed writers, which would take the space that this one needs."""
+    with suppress(BundleError, OSError):  # a manifest of a newer schema; and what stays now is swept the next time
+        keep = _file_names(path) | {MANIFEST, _LOCK}
+        for entry in path.iterdir():
+            if entry.name not in keep and ((entry.name in earlier and entry.is_file()) or _is_leftover(entry)):
+                erase(entry)
 
 
 def _is_leftover(entry: Path) -> bool:
@@ -352,4 +357,11 @@ def writing(path: Path | str) -> Iterator[BundleWriter]:
                     hint="choose another --out",
                 )
     with locked(path / _LOCK):
-        yield BundleWriter(path)
+        _sweep(path, set())
+        earlier: set[str] = set()
+        with suppress(BundleError):
+            earlier = _file_names(path)
+        try:
+            yield BundleWriter(path)
+        finally:
+            _sweep(path, earlier)

@@ -76,14 +76,14 @@ def staging(folder: Path) -> Iterator[Path]:
     """A temporary folder inside `folder`, on its disk and for this user only; removed on leaving, unless renamed.
 
     Raises:
-        EdgekitError: `folder` cannot be written.
+        EdgekitError: `folder` cannot be written, or what is done inside meets a full disk.
     """
     with explained(folder):
         temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".staging.", suffix=".part"))
-    try:
-        yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            yield temporary
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def erase(path: Path) -> None:

@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import re
-import struct
 import zipfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -128,13 +127,13 @@ def unpack(path: Path) -> tuple[Card, dict[str, bytes]]:
     try:
         with zipfile.ZipFile(io.BytesIO(packed)) as archive:
             entries = archive.infolist()
-            if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 for entry in entries):
-                raise ValueError("it is compressed or encrypted")
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+                raise ValueError("it is compressed")
             if sum(entry.file_size for entry in entries) > len(packed):
                 raise ValueError("its entries are larger than itself")
             check_file_names(entry.filename for entry in entries if entry.filename != CARD)
             contents = {entry.filename: archive.read(entry) for entry in entries}
-    except (zipfile.BadZipFile, struct.error, ValueError, RuntimeError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, ValueError, RuntimeError, EOFError, OSError) as error:
         raise StoreError(f"expected an export of a speaker or class, {path} is none: {error}") from error
     card = Card.from_bytes(contents.pop(CARD, b""))
     found = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}

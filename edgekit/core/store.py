@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import json
 import re
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -67,7 +68,7 @@ class Store:
         self.path = (default_root() if root is None else Path(root)) / core
 
     def names(self, kind: Kind) -> list[str]:
-        return sorted(file.parent.name for file in (self.path / kind).glob(f"*/{_CURRENT}"))
+        return sorted(file.parent.name for file in (self.path / kind).glob(f"[!.]*/{_CURRENT}"))
 
     def versions(self, kind: Kind, name: str) -> list[int]:
         """The versions that can be opened or rolled back to, oldest first."""
@@ -187,9 +188,8 @@ class Store:
                 _sweep(folder.parent)
                 if not folder.is_dir():
                     raise self._unknown(kind, name)
-                with staging(folder.parent) as grave:  # gone at once for readers, and swept if this is killed
-                    folder.rename(grave / "forgotten")
-                    erase(grave)
+                # Renamed first: gone at once for readers, and swept like any unfinished folder if this is killed.
+                erase(folder.rename(folder.with_name(f".staging.{secrets.token_hex(4)}.part")))
                 sync_folder(folder.parent)
             except OSError as error:
                 raise StoreError(f"cannot erase {error.filename}: {error.strerror}", hint="erase it by hand") from error

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_cache_path
+
 from edgekit.core.bundle import Artifact, Bundle, BundleWriter, Graph, StoredFile, open_bundle, writing
 from edgekit.core.errors import BackendError, BundleError, UsageError
 from edgekit.core.files import explained
@@ -15,7 +17,6 @@ from edgekit.export.verify import check_artifact, load_reference
 
 FORMATS = ("onnx", "openvino", "trt", "trt-rtx")
 PRECISIONS = ("fp32", "fp16", "bf16")
-_HINT_ONLY = "OpenVINO computes in {precision} from its fp32 model: --precision {precision} when it runs"
 
 
 @dataclass(frozen=True)
@@ -79,34 +80,37 @@ def build_artifact(
     source = bundle.checked(graph.artifacts[0].files[0])
     details: dict[str, Any] = {}
     engine: dict[str, Any] | None = None
+    if request == Request("onnx", "fp32"):
+        raise UsageError(
+            "the fp32 ONNX is what all else is built from; it is made by edgekit export",
+            hint=f"edgekit export {bundle.manifest.family} --out {bundle.path}",
+        )
+    if request.format == "openvino" and request.precision != "fp32":
+        raise UsageError(
+            f"expected openvino fp32, received {request.precision}",
+            hint=f"OpenVINO computes in {request.precision} from its fp32 model: --precision when it runs",
+        )
     with writer.staging() as folder:
+        onnx_path = in_precision(source, request.precision, folder / "model.onnx")
+        paths: tuple[Path, ...] = (onnx_path,)
         if request.format == "openvino":
-            if request.precision != "fp32":
-                raise UsageError(
-                    f"expected openvino fp32, received {request.precision}",
-                    hint=_HINT_ONLY.format(precision=request.precision),
-                )
             from edgekit.export.openvino import convert
 
-            paths, details = convert(source, graph.signature, folder)
-        else:
-            source = in_precision(source, request.precision, folder)
-            if request.format == "onnx":
-                if request.precision == "fp32":
-                    raise UsageError(
-                        "the fp32 ONNX is what all else is built from; it is made by edgekit export",
-                        hint=f"edgekit export {bundle.manifest.family} --out {bundle.path}",
-                    )
-                paths = (source,)
-            else:
-                from edgekit.export.tensorrt import build_engine, engine_key
+            paths, details = convert(onnx_path, graph.signature, folder)
+        elif request.format != "onnx":
+            from edgekit.export.tensorrt import build_engine, engine_key
 
-                engine_path = folder / "model.engine"
-                details = build_engine(
-                    source, graph.signature, format=request.format, precision=request.precision, out=engine_path, log=log
-                )
-                engine = engine_key(request.format, graph.artifacts[0].files[0].sha256)
-                paths = (engine_path,)
+            paths = (folder / "model.engine",)
+            details = build_engine(
+                onnx_path,
+                graph.signature,
+                format=request.format,
+                out=paths[0],
+                precision=request.precision,
+                timing_cache=user_cache_path("edgekit") / f"{request.format}.timing",
+                log=log,
+            )
+            engine = engine_key(request.format, graph.artifacts[0].files[0].sha256)
         stem = f"{name}-{request.format}-{request.precision}"
         files: tuple[StoredFile, ...] = tuple(writer.add(path, stem) for path in paths)
     return Artifact(
@@ -114,25 +118,24 @@ def build_artifact(
     )
 
 
-def in_precision(onnx_path: Path, precision: str, folder: Path) -> Path:
-    """A copy of an fp32 ONNX whose graph computes in `precision`, or the file itself for fp32.
+def in_precision(source: Path, precision: str, target: Path) -> Path:
+    """Write a bundle's fp32 ONNX in standard operators alone, computing in `precision`; return `target`.
 
     Raises:
         BackendError: the package onnx is not installed.
     """
-    if precision == "fp32":
-        return onnx_path
     try:
         import onnx
     except ImportError as error:
         raise BackendError(
-            f"expected the package onnx to cast a graph to {precision}, it cannot be imported ({error})",
-            hint='pip install "edgekit[jetson]"',
+            f"expected the package onnx, it cannot be imported ({error})", hint='pip install "edgekit[jetson]"'
         ) from error
+    from edgekit.export.attention import plain
     from edgekit.export.precision import cast_graph
 
-    model = cast_graph(onnx.load(onnx_path), precision)
-    target = folder / f"{precision}.onnx"
+    model = plain(onnx.load(source))
+    if precision != "fp32":
+        model = cast_graph(model, precision)
     with explained(target):
         onnx.save(model, target)
     return target

@@ -9,14 +9,18 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
+from onnxscript.values import Op, Opset
 
 from edgekit.core.errors import ExportError
 from edgekit.core.files import explained
 from edgekit.core.signature import Derived, Dim, Signature, TensorSpec
+from edgekit.export.attention import DOMAIN, add_functions, function_name
+from edgekit.train.layers import attention as _  # registers the operator
 
 OPSET = 18
 _SCOPES = "pkg.torch.onnx.name_scopes"
@@ -45,6 +49,7 @@ def export_onnx(module: torch.nn.Module, signature: Signature, path: Path) -> di
                 input_names=[spec.name for spec in signature.inputs],
                 output_names=[spec.name for spec in signature.outputs],
                 dynamic_shapes=tuple(shapes[spec.name] for spec in signature.inputs),
+                custom_translation_table={torch.ops.edgekit.attention.default: _attention},
                 verbose=False,
             )
         except torch.onnx.errors.OnnxExporterError as error:
@@ -53,6 +58,7 @@ def export_onnx(module: torch.nn.Module, signature: Signature, path: Path) -> di
     model: onnx.ModelProto = program.model_proto
     _name_axes(model, signature)
     _name_nodes(model)
+    add_functions(model)
     onnx.checker.check_model(model, full_check=True)
     with explained(path):
         onnx.save(model, path)
@@ -76,6 +82,20 @@ def example_inputs(signature: Signature) -> dict[str, np.ndarray]:
             array = random.standard_normal(shape)
         examples[spec.name] = array.astype(spec.dtype)
     return examples
+
+
+def _attention(q: Any, k: Any, v: Any, bias: Any, num_heads: int) -> Any:
+    """The ONNX form of `torch.ops.edgekit.attention`: a call of the function of its sizes."""
+    name = function_name(num_heads, q.shape[-1] // num_heads)
+    schema = onnx.defs.OpSchema(
+        name,
+        DOMAIN,
+        1,
+        inputs=[onnx.defs.OpSchema.FormalParameter(x, "T") for x in ("q", "k", "v", "bias")],
+        outputs=[onnx.defs.OpSchema.FormalParameter("out", "T")],
+        type_constraints=[("T", ["tensor(float)"], "")],
+    )
+    return Op(Opset(DOMAIN, 1), name, schema)(q, k, v, bias)
 
 
 def _name_axes(model: onnx.ModelProto, signature: Signature) -> None:

@@ -68,10 +68,12 @@ def cast_graph(model: ModelProto, precision: Precision) -> ModelProto:
     """
     if precision not in _TYPES:
         raise UsageError(f"expected precision fp16 or bf16, received {precision!r}")
-    made = _prepared(model)
+    made = _copied(model)
     operators = {(node.domain, node.op_type) for node in made.graph.node}
     if any(not _accepts(op, _opset(made), precision) and _accepts(op, _BF16_OPSET, precision) for op in operators):
-        made = _converted(made, _BF16_OPSET)
+        _raise_opset(made, _BF16_OPSET)
+    _lift_constants(made.graph)
+    _name_nodes(made.graph)
     types = value_types(made)
     constants = _Constants(made.graph, precision)
     low = _plan(made.graph, types, constants, _opset(made), precision)
@@ -124,8 +126,8 @@ def value_types(model: ModelProto) -> dict[str, int]:
     return types
 
 
-def _prepared(model: ModelProto) -> ModelProto:
-    """A copy without functions, with float Constant nodes as initialisers and a name on every node."""
+def _copied(model: ModelProto) -> ModelProto:
+    """A copy without local functions, of a model that can be cast."""
     made = ModelProto()
     made.CopyFrom(inliner.inline_local_functions(model) if model.functions else model)
     if _opset(made) < 18:
@@ -133,27 +135,52 @@ def _prepared(model: ModelProto) -> ModelProto:
     for tensor in made.graph.initializer:
         if tensor.data_location == TensorProto.EXTERNAL:
             raise ExportError(f"expected the weights in memory, {tensor.name!r} is in another file", hint="onnx.load")
-    outputs = {value.name for value in made.graph.output}
-    used = {node.name for node in made.graph.node}
-    seen: set[str] = set()
-    kept = []
     for node in made.graph.node:
         if any(attribute.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for attribute in node.attribute):
             raise ExportError(
                 f"{_called(node)} holds a subgraph; a graph with If, Loop or Scan stays fp32",
                 hint="export the model without data-dependent control flow, or stay with fp32",
             )
-        lifted = _constant(node) if node.output[0] not in outputs else None
-        if lifted is not None:
-            made.graph.initializer.append(lifted)
-            continue
-        if not node.name or node.name in seen:
-            node.name = _unique(node.name or f"node_{node.output[0]}", used)
-        seen.add(node.name)
-        kept.append(node)
-    del made.graph.node[:]
-    made.graph.node.extend(kept)
     return made
+
+
+def _raise_opset(model: ModelProto, opset: int) -> None:
+    """Bring the nodes to another opset; the weights do not pass through the converter."""
+    try:
+        converted = onnx.version_converter.convert_version(_without_weights(model), opset)
+    except (RuntimeError, onnx.version_converter.ConvertError, onnx.checker.ValidationError) as error:
+        raise ExportError(f"the ONNX graph cannot be brought to opset {opset}, which bf16 needs: {error}") from error
+    known = {tensor.name for tensor in model.graph.initializer}
+    model.graph.initializer.extend(tensor for tensor in converted.graph.initializer if tensor.name not in known)
+    for field in (model.graph.node, model.opset_import):
+        del field[:]
+    model.graph.node.extend(converted.graph.node)
+    model.opset_import.extend(converted.opset_import)
+    model.ir_version = max(model.ir_version, 10)
+
+
+def _lift_constants(graph: GraphProto) -> None:
+    """Turn float Constant nodes into initialisers, which are cast once and for all."""
+    outputs = {value.name for value in graph.output}
+    kept = []
+    for node in graph.node:
+        tensor = _constant(node)
+        if tensor is None or tensor.name in outputs:
+            kept.append(node)
+        else:
+            graph.initializer.append(tensor)
+    del graph.node[:]
+    graph.node.extend(kept)
+
+
+def _name_nodes(graph: GraphProto) -> None:
+    """Give every node a name of its own: of two with one name, TensorRT lets only the first be looked up."""
+    taken = {node.name for node in graph.node}
+    seen: set[str] = set()
+    for node in graph.node:
+        if not node.name or node.name in seen:
+            node.name = _unique(node.name or f"node_{node.output[0]}", taken)
+        seen.add(node.name)
 
 
 def _constant(node: NodeProto) -> TensorProto | None:
@@ -172,20 +199,6 @@ def _constant(node: NodeProto) -> TensorProto | None:
         return None
     tensor.name = node.output[0]
     return tensor
-
-
-def _converted(model: ModelProto, opset: int) -> ModelProto:
-    """`model` in another opset; the weights do not pass through the converter."""
-    try:
-        made = onnx.version_converter.convert_version(_without_weights(model), opset)
-    except (RuntimeError, onnx.version_converter.ConvertError, onnx.checker.ValidationError) as error:
-        raise ExportError(f"the ONNX graph cannot be brought to opset {opset}, which bf16 needs: {error}") from error
-    del made.graph.initializer[:]
-    made.graph.initializer.extend(model.graph.initializer)
-    made.ir_version = max(model.ir_version, 10)
-    del made.metadata_props[:]
-    made.metadata_props.extend(model.metadata_props)
-    return made
 
 
 def _without_weights(model: ModelProto) -> ModelProto:

@@ -73,6 +73,25 @@ def test_write_atomic_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == ["file.txt"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="only there folders can be synced")
+def test_write_atomic_survives_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+    fsync, rename = os.fsync, Path.replace
+
+    def noted_fsync(handle: int) -> None:
+        steps.append("sync folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "sync file")
+        fsync(handle)
+
+    def noted_replace(path: Path, target: Path) -> Path:
+        steps.append("rename")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(Path, "replace", noted_replace)
+    write_atomic(tmp_path / "file", b"content")
+    assert steps == ["sync file", "rename", "sync folder"]
+
+
 @pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
 def test_write_atomic_leaves_permissions_to_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o027)
@@ -110,14 +129,18 @@ def test_explained_turns_the_systems_refusals_only(tmp_path: Path) -> None:
 
 
 def test_staging_is_private_and_removed_with_its_content(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="stop"), staging(tmp_path) as folder:
-        assert folder.parent == tmp_path
-        assert stat.S_IMODE(folder.stat().st_mode) & 0o077 == 0
-        found = UNFINISHED.fullmatch(folder.name)
-        assert found
-        assert found["of"] == "staging"
-        (folder / "file").write_bytes(b"x")
-        raise RuntimeError("stop")
+    def fail() -> None:
+        with staging(tmp_path) as folder:
+            assert folder.parent == tmp_path
+            assert stat.S_IMODE(folder.stat().st_mode) & 0o077 == 0
+            found = UNFINISHED.fullmatch(folder.name)
+            assert found
+            assert found["of"] == "staging"
+            (folder / "file").write_bytes(b"x")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
     assert not list(tmp_path.iterdir())
 
 
@@ -131,6 +154,12 @@ def test_staging_may_be_renamed_away(tmp_path: Path) -> None:
 def test_staging_in_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(EdgekitError, match="cannot write"), staging(tmp_path / "absent"):
         pass
+
+
+def test_a_disk_that_fills_inside_staging_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(EdgekitError, match=r"cannot write .*No space left"), staging(tmp_path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")

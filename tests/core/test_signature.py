@@ -38,14 +38,14 @@ def dims(draw: st.DrawFn, name: str) -> Dim:
         low = draw(st.integers(buckets[-1][0] if buckets else 1, 1000))
         high = draw(st.integers(max(low, buckets[-1][2] if buckets else 1), 2000))
         buckets.append((low, draw(st.integers(low, high)), high))
-    return Dim(name, tuple(sorted(buckets)), multiple_of=draw(st.integers(1, 16)))
+    return Dim(name, tuple(buckets), multiple_of=draw(st.integers(1, 16)))
 
 
 @st.composite
 def signatures(draw: st.DrawFn) -> Signature:
     axes = [draw(dims(name)) for name in draw(st.lists(names, min_size=1, max_size=3, unique=True))]
     of = st.sampled_from([axis.name for axis in axes])
-    derived = st.builds(Derived, of=of, minus=st.integers(-9, 999), over=st.integers(1, 999), plus=st.integers(-9, 9))
+    derived = st.builds(Derived, of=of, minus=st.integers(-99, 99), over=st.integers(1, 99), plus=st.integers(-9, 9))
     input_shapes = st.lists(st.one_of(sizes, st.sampled_from(axes)), max_size=4).map(tuple)
     output_shapes = st.lists(st.one_of(sizes, st.sampled_from(axes), derived), max_size=4).map(tuple)
     dtypes = st.sampled_from(["float32", "float16", "int64", "bool"])
@@ -157,9 +157,10 @@ def test_buckets_must_be_ascending(buckets: tuple[Bucket, ...]) -> None:
         Dim("time", buckets)
 
 
-def test_a_later_bucket_cannot_end_before_an_earlier_one() -> None:
+@pytest.mark.parametrize("buckets", [((1, 2, 10), (5, 6, 8)), ((5, 6, 7), (1, 6, 8))])
+def test_overlapping_buckets_ascend_at_both_ends(buckets: tuple[Bucket, ...]) -> None:
     with pytest.raises(ValueError, match="ascending"):
-        Dim("time", ((1, 2, 10), (5, 6, 8)))  # `max` would be 8
+        Dim("time", buckets)  # or `min` and `max` would not be those of the whole axis
 
 
 @pytest.mark.parametrize("name", ["", "two words", "1st", "a-b", "(t - 1) // 2 + 0", "zeit·", "ß"])
@@ -203,5 +204,5 @@ def test_a_signature_that_contradicts_itself_is_refused(
 def test_json_with_an_unknown_axis_is_refused(axis: str) -> None:
     data = SPEECH.to_json()
     data["outputs"][0]["shape"][1] = axis
-    with pytest.raises(ValueError, match="unknown axis|over >= 1"):
+    with pytest.raises(ValueError, match=r"unknown axis|over >= 1"):
         Signature.from_json(data)

@@ -68,15 +68,23 @@ def open(files: Sequence[Path], signature: Signature, options: SessionOptions) -
     if options.num_threads is not None:
         settings.intra_op_num_threads = options.num_threads
     providers = list(_PROVIDERS[device])
+    if device not in probe().devices:
+        if not options.allow_fallback:
+            raise BackendError(
+                f"expected ONNX Runtime to run on {device}, this installation has {', '.join(probe().devices)}",
+                hint='pip uninstall -y onnxruntime && pip install "edgekit[onnx-gpu]", or --allow-fallback for the CPU',
+            )
+        device, providers = "cpu", list(_PROVIDERS["cpu"])
     if device != "cpu":
-        onnxruntime.preload_dlls() if hasattr(onnxruntime, "preload_dlls") else None
+        if hasattr(onnxruntime, "preload_dlls"):  # since 1.21
+            onnxruntime.preload_dlls()
         if options.allow_fallback:
             providers.append("CPUExecutionProvider")
         else:
             settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
         session = onnxruntime.InferenceSession(str(files[0]), settings, providers=providers)
-    except (RuntimeError, ValueError, onnxruntime.capi.onnxruntime_pybind11_state.OrtException) as error:
+    except (RuntimeError, ValueError, *_ort_errors()) as error:
         raise BackendError(
             f"ONNX Runtime cannot open {files[0]} on {device}: {error}", hint="edgekit doctor"
         ) from error
@@ -108,6 +116,14 @@ class OnnxRuntimeSession:
 
     def close(self) -> None:
         self._session = None
+
+
+def _ort_errors() -> tuple[type[Exception], ...]:
+    """ONNX Runtime's own exceptions, which share no base but `Exception`."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    found = (getattr(state, name) for name in dir(state))
+    return tuple(kind for kind in found if isinstance(kind, type) and issubclass(kind, Exception))
 
 
 def _version(package: str) -> str | None:

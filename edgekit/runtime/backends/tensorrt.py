@@ -31,6 +31,7 @@ from edgekit.runtime.backends.base import Probe, SessionOptions
 
 NAME = "tensorrt"
 FORMATS = ("trt", "trt-rtx")
+HINTED_PRECISIONS: tuple[str, ...] = ()
 
 _MODULES = {"trt": ("tensorrt",), "trt-rtx": ("tensorrt_rtx_bindings", "tensorrt_rtx")}
 _VERSIONS = {"trt": ((10, 3), (12, 0)), "trt-rtx": ((1, 7), (2, 0))}
@@ -40,7 +41,13 @@ _REMEDIES = {
     "trt-rtx": "pip install 'edgekit[trt-rtx]'",
 }
 _NUMPY = {"FLOAT": "float32", "HALF": "float16", "INT64": "int64", "INT32": "int32", "INT8": "int8", "BOOL": "bool"}
-_KEY_FIELDS = {"tensorrt": "TensorRT", "gpu": "GPU", "compute_capability": "compute capability", "os": "system"}
+_KEY_FIELDS = {
+    "tensorrt": "TensorRT",
+    "gpu": "GPU",
+    "compute_capability": "compute capability",
+    "os": "system",
+    "machine": "processor",
+}
 _INSPECTED = {"half": "fp16", "fp16": "fp16", "bfloat16": "bf16", "bf16": "bf16", "float": "fp32", "fp32": "fp32"}
 _CAPTURE_AT = 3  # runs with the same shapes before a CUDA graph is made of them
 
@@ -48,13 +55,16 @@ Shape = tuple[int, ...]
 Profile = Mapping[str, tuple[Shape, Shape, Shape]]
 
 
-def probe(format: str = "trt") -> Probe:
-    """Whether an engine of this format could run here."""
+def probe(format: str | None = None) -> Probe:
+    """Whether an engine could run here: of one format, or of either; of two that are absent the less absent one."""
+    if format is None:
+        probes = [probe(name) for name in FORMATS]
+        return max(probes, key=lambda probe: (probe.usable, probe.version is not None))
     try:
         module = load_module(format)
         gpus = cuda.devices()
     except BackendError as error:
-        return Probe(NAME, False, missing=error.message, remedy=error.hint)
+        return Probe(NAME, False, missing=f"TensorRT ({error.message})", remedy=error.hint)
     version = str(module.__version__)
     if not gpus:
         return Probe(NAME, False, version, missing="an NVIDIA GPU and its driver", remedy="install NVIDIA's driver")
@@ -85,13 +95,16 @@ def open(files: Sequence[Path], signature: Signature, options: SessionOptions) -
     gpu = next((gpu for gpu in cuda.devices() if gpu.index == index), None)
     wrong = differences(key, machine_key(format, module, gpu), gpu)
     if wrong:
-        raise BundleError(f"{files[0].name} was built for another machine: {'; '.join(wrong)}", hint=hint)
+        raise BundleError(f"{files[0].name} cannot run here: {'; '.join(wrong)}", hint=hint)
     if gpu is None:
         raise BackendError(
             f"expected the GPU cuda:{index} to run TensorRT on, this machine has none",
             hint="install NVIDIA's driver, or run the bundle's ONNX: --backend onnxruntime",
         )
-    return TensorRTSession(module, files[0], signature, options, gpu, hint)
+    try:
+        return TensorRTSession(module, files[0], signature, options, gpu)
+    except BundleError as error:
+        raise BundleError(error.message, hint=hint) from error
 
 
 def load_module(format: str) -> Any:
@@ -151,17 +164,17 @@ def differences(recorded: Mapping[str, Any], here: Mapping[str, Any], gpu: cuda.
         gpu: this machine's.
     """
     found = []
-    for field, name in {**_KEY_FIELDS, "machine": "processor"}.items():
-        if field not in recorded:
-            found.append(f"{name}: not recorded")
-        elif None not in (recorded[field], here[field]) and recorded[field] != here[field]:
-            found.append(f"{name}: expected {recorded[field]}, this is {here[field]}")
+    for key, name in _KEY_FIELDS.items():
+        if key not in recorded:
+            found.append(f"its {name} was not recorded")
+        elif None not in (recorded[key], here[key]) and recorded[key] != here[key]:
+            found.append(f"built for {name} {recorded[key]}, this is {here[key]}")
     if gpu is not None and not _targets(gpu.compute_capability, recorded.get("targets", ())):
         wanted = ", ".join(recorded["targets"])
-        found.append(f"compute capability: expected {wanted} or newer, this is {gpu.compute_capability}")
+        found.append(f"built for compute capability {wanted} or newer, this is {gpu.compute_capability}")
     now = recorded.get("bundle_onnx_sha256")
     if now is not None and now != recorded.get("onnx_sha256"):
-        found.append("ONNX: the bundle's was replaced since")
+        found.append("built from another ONNX than the bundle's")
     return found
 
 
@@ -184,14 +197,15 @@ def engine_log(module: Any) -> Any:
     whoever wants to hear something listens to this one.
     """
 
-    class Log(module.ILogger):  # type: ignore[misc, name-defined]
+    class Log(module.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             module.ILogger.__init__(self)
             self.listeners: list[Callable[[str, str], None]] = []
 
         def log(self, severity: Any, message: str) -> None:
-            for listener in tuple(self.listeners):
-                listener(severity.name, message)
+            if severity != module.ILogger.VERBOSE:
+                for listener in tuple(self.listeners):
+                    listener(severity.name, message)
 
     return Log()
 
@@ -220,18 +234,18 @@ def logged_errors(messages: Sequence[tuple[str, str]]) -> str:
     return "; ".join(causes[:5]) or "TensorRT logged no error"
 
 
-def read_engine(module: Any, path: Path, hint: str | None = None) -> Any:
-    """Deserialise an engine; it lives as long as its runtime, which it holds.
+def read_engine(module: Any, content: bytes, name: str) -> Any:
+    """Deserialise an engine; it holds its runtime.
 
     Raises:
         BundleError: it cannot be read; says what TensorRT logged.
     """
     with listening(module) as messages:
         runtime = module.Runtime(engine_log(module))
-        engine = runtime.deserialize_cuda_engine(path.read_bytes())
+        engine = runtime.deserialize_cuda_engine(content)
     if engine is None:
         said = logged_errors(messages)
-        raise BundleError(f"TensorRT {module.__version__} cannot read {path.name}: {said}", hint=hint)
+        raise BundleError(f"TensorRT {module.__version__} cannot read {name}: {said}")
     return engine
 
 
@@ -276,13 +290,14 @@ def capacity(current: int, needed: int) -> int:
 
 def engine_profiles(engine: Any, signature: Signature) -> list[Profile]:
     """The optimisation profiles that an engine really has."""
-    return [
-        {
-            spec.name: tuple(tuple(dims) for dims in engine.get_tensor_profile_shape(spec.name, index))
-            for spec in signature.inputs
-        }
-        for index in range(engine.num_optimization_profiles)
-    ]
+    profiles: list[Profile] = []
+    for index in range(engine.num_optimization_profiles):
+        profile = {}
+        for spec in signature.inputs:
+            low, opt, high = engine.get_tensor_profile_shape(spec.name, index)
+            profile[spec.name] = (tuple(low), tuple(opt), tuple(high))
+        profiles.append(profile)
+    return profiles
 
 
 def check_engine(module: Any, engine: Any, signature: Signature, precision: str) -> None:
@@ -315,7 +330,7 @@ class TensorRTSession:
     backend = NAME
 
     def __init__(
-        self, module: Any, path: Path, signature: Signature, options: SessionOptions, gpu: cuda.Device, hint: str
+        self, module: Any, path: Path, signature: Signature, options: SessionOptions, gpu: cuda.Device
     ) -> None:
         self.device = f"cuda:{gpu.index}"
         self.precision = options.precision
@@ -327,7 +342,7 @@ class TensorRTSession:
             stack.callback(self._cuda.close)
             stream = self._cuda.stream()
             stack.callback(self._cuda.destroy_stream, stream)
-            engine = read_engine(module, path, hint)
+            engine = read_engine(module, path.read_bytes(), path.name)
             check_engine(module, engine, signature, options.precision)
             self._profiles = engine_profiles(engine, signature)
             for index in range(len(self._profiles)):
@@ -340,6 +355,11 @@ class TensorRTSession:
     def uncapturable(self) -> str | None:
         """Why no CUDA graph could be made of a profile, where one was tried and refused."""
         return next((lane.uncapturable for lane in self._lanes if lane.uncapturable), None)
+
+    @property
+    def num_graphs(self) -> int:
+        """Profiles that now run as a CUDA graph of ours; TensorRT-RTX's own are not counted."""
+        return sum(lane.captured for lane in self._lanes)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         with self._lock:
@@ -422,6 +442,10 @@ class _Lane:
         self._cuda.synchronize(self._stream)
         return {name: self._buffers[name].array.copy() for name in self._outputs}
 
+    @property
+    def captured(self) -> bool:
+        return self._graph is not None
+
     def close(self) -> None:
         self._drop_graph()
         self._context = None
@@ -466,7 +490,7 @@ class _Lane:
             buffer.pinned = self._cuda.alloc_pinned(needed)
             buffer.num_bytes = needed
         memory = (ctypes.c_byte * buffer.num_bytes).from_address(buffer.pinned)
-        buffer.array = np.frombuffer(memory, dtype, size).reshape(shape)
+        buffer.array = np.ctypeslib.as_array(memory)[: size * dtype.itemsize].view(dtype).reshape(shape)
 
     def _release(self, buffer: _Buffer) -> None:
         device, pinned = buffer.device, buffer.pinned

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,8 @@ def load_audio(path: str | os.PathLike[str], sample_rate: int = 16000, *, min_sa
     """Read a recording: channels averaged, resampled (soxr, HQ), clipped to [-1, 1].
 
     Whatever libsndfile reads (WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF, ...), block by block, so that only the mono
-    result is held in memory. Ogg files do not say their length: a shortened one is read to where it ends.
+    result is held in memory. Two limits: an Ogg file does not say its length, so that a shortened one is read to where
+    it ends; and of an MP3 without a length tag libsndfile reads as much as it guesses from the first frames.
 
     Args:
         path: the file.
@@ -162,7 +164,7 @@ class _Resampler:
 
 def _mono(block: Float32, where: str) -> Float32:
     """The mean over the channels of [n, channels], n > 0, after a look at its range."""
-    mono: Float32 = block.mean(axis=1) if block.shape[1] > 1 else block[:, 0].copy()
+    mono: Float32 = block.mean(axis=1) if block.shape[1] > 1 else block[:, 0]
     peak = np.abs(mono).max()
     if not np.isfinite(peak):
         raise AudioError(
@@ -188,15 +190,23 @@ def _long_enough(waveform: Float32, sample_rate: int, min_samples: int, where: s
 
 def _check_file(path: Path) -> None:
     try:
-        if path.is_dir():
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
             raise AudioError(f"expected a recording, received a folder: {path}", hint="name the files inside it")
-        with path.open("rb") as file:
-            empty = not file.read(1)
+        if not stat.S_ISREG(status.st_mode):
+            raise AudioError(
+                f"expected a recording, received a pipe or device: {path}", hint="write it to a file first"
+            )
+        path.open("rb").close()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise AudioError(f"expected a recording that can be read, received {path}: {reason}") from error
-    if empty:
-        raise AudioError(f"expected a recording, received an empty file: {path}")
+        raise AudioError(
+            f"expected a recording that can be read, received {path}: {reason}", hint="look at its path and permissions"
+        ) from error
+    if status.st_size == 0:
+        raise AudioError(
+            f"expected a recording, received an empty file: {path}", hint="fetch or record it again, or leave it out"
+        )
     if path.suffix.lower() == ".raw":
         raise AudioError(
             f"expected a recording with a header, received {path}",

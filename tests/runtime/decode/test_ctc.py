@@ -47,10 +47,10 @@ def test_minus_infinity_beside_the_best_is_allowed() -> None:
     assert greedy(log_probs, blank=0) == [Token(1, 1, 2, 0.0)]
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, 3.5])
-def test_refuses_what_is_no_log_probability(bad: float) -> None:
+@pytest.mark.parametrize("bad", [[-1.0, -1.0, np.nan], [-1.0, -1.0, np.inf], [-1.0, 3.5, -1.0], [-np.inf] * 3])
+def test_refuses_what_is_no_log_probability(bad: list[float]) -> None:
     log_probs = log_probs_of([0, 1, 2], 3)
-    log_probs[1, 2] = bad
+    log_probs[1] = bad
     with pytest.raises(VerificationError, match=r"expected log-probabilities.*frame 1"):
         greedy(log_probs, blank=0)
 
@@ -166,6 +166,11 @@ def test_each_side_of_the_cut_comes_from_its_window() -> None:
 def test_a_symbol_longer_than_the_overlap_is_joined_again() -> None:
     merged = merge_windows([[Token(1, 5, 10, -1.0)], [Token(1, 0, 4, -3.0)]], [(0, 10), (8, 20)])
     assert merged == [Token(1, 5, 12, pytest.approx(-(5 * 1.0 + 4 * 3.0) / 9))]
+
+
+def test_windows_that_disagree_on_a_symbols_end_give_the_later_one() -> None:
+    merged = merge_windows([[Token(1, 1, 9, -1.0)], [Token(1, 0, 2, -1.0)]], [(0, 10), (6, 20)])
+    assert [(t.start_frame, t.end_frame) for t in merged] == [(1, 9)]
 
 
 def test_one_window_and_none() -> None:

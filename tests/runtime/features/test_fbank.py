@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -146,6 +148,20 @@ def test_the_caller_keeps_a_waveform_of_any_stride() -> None:
     before = wide.copy()
     np.testing.assert_array_equal(Fbank()(wide[::2]), Fbank()(wide[::2].copy()))
     np.testing.assert_array_equal(wide, before)
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    fbank = Fbank()
+    waveforms = [noise(80_000 + 160 * i) for i in range(8)]
+    expected = [Fbank()(waveform) for waveform in waveforms]
+    with ThreadPoolExecutor(4) as pool:
+        for found, wanted in zip(pool.map(fbank, waveforms * 4), expected * 4):
+            np.testing.assert_array_equal(found, wanted)
+
+
+def test_it_can_be_sent_to_another_process() -> None:
+    fbank = pickle.loads(pickle.dumps(Fbank(MIRRORED)))
+    np.testing.assert_array_equal(fbank(noise(4000)), Fbank(MIRRORED)(noise(4000)))
 
 
 @pytest.mark.parametrize("waveform", [np.zeros(400), np.zeros(400, np.int16), np.zeros((1, 400), np.float32)])

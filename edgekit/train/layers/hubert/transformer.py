@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
 from edgekit.train.layers.activations import activation
+from edgekit.train.layers.attention import attend
 from edgekit.train.layers.hubert.config import HubertConfig
 from edgekit.train.layers.masking import attention_bias, valid
 
@@ -51,7 +52,6 @@ class Attention(nn.Module):
         super().__init__()
         width = config.hidden_size
         self.num_heads = config.num_attention_heads
-        self.head_dim = width // self.num_heads
         self.dropout = config.attention_dropout
         self.q_proj = nn.Linear(width, width)
         self.k_proj = nn.Linear(width, width)
@@ -59,19 +59,15 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def forward(self, h_BTD: Tensor, bias_B11T: Tensor) -> Tensor:
-        q_BHTd, k_BHTd, v_BHTd = (
-            project(h_BTD).unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
-            for project in (self.q_proj, self.k_proj, self.v_proj)
+        mixed_BTD = attend(
+            self.q_proj(h_BTD),
+            self.k_proj(h_BTD),
+            self.v_proj(h_BTD),
+            bias_B11T,
+            self.num_heads,
+            self.dropout if self.training else 0.0,
         )
-        if torch.compiler.is_exporting():
-            # written out: the exporter's form of the fused kernel adds IsNaN and Where to every layer
-            scores_BHTT = (q_BHTd * self.head_dim**-0.5) @ k_BHTd.transpose(-1, -2) + bias_B11T
-            mixed_BHTd = scores_BHTT.softmax(-1) @ v_BHTd
-        else:
-            mixed_BHTd = nn.functional.scaled_dot_product_attention(
-                q_BHTd, k_BHTd, v_BHTd, attn_mask=bias_B11T, dropout_p=self.dropout if self.training else 0.0
-            )
-        out: Tensor = self.out_proj(mixed_BHTd.transpose(1, 2).flatten(2))
+        out: Tensor = self.out_proj(mixed_BTD)
         return out
 
 

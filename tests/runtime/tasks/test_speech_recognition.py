@@ -1,0 +1,77 @@
+"""From recordings to text over a graph whose right answer is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import edgekit
+from edgekit.core.bundle import Bundle
+from edgekit.core.errors import AudioError, BundleError
+
+pytestmark = pytest.mark.device_side
+pytest.importorskip("onnxruntime", reason="needs a backend: pip install onnxruntime")
+
+Speak = Callable[..., np.ndarray]
+
+
+def test_text_and_word_times(toy_bundle: Path, speak: Speak, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", speak("AB BAD"), 16000)
+    transcript = edgekit.load(toy_bundle).transcribe(tmp_path / "a.wav")
+    assert transcript.text == "AB BAD"
+    # every letter stands for 5 frames of 20 ms, after 5 of blank
+    assert [(w.text, round(w.start_s, 1), round(w.end_s, 1)) for w in transcript.words] == [
+        ("AB", 0.1, 0.4),
+        ("BAD", 0.7, 1.2),
+    ]
+    assert all(word.confidence > 0.99 for word in transcript.words)
+    assert transcript.audio_s == pytest.approx(13 * 0.1)
+    assert transcript.rtf == transcript.compute_s / transcript.audio_s > 0
+
+
+def test_an_array_at_another_rate_is_resampled(toy_bundle: Path, speak: Speak) -> None:
+    wave = np.repeat(speak("CAB"), 3)
+    assert edgekit.load(toy_bundle).transcribe((wave, 48000)).text == "CAB"
+
+
+@pytest.mark.parametrize("num_words", [100, 300, 600])
+def test_a_long_recording_loses_and_doubles_no_word(toy_bundle: Path, speak: Speak, num_words: int) -> None:
+    random = np.random.default_rng(num_words)
+    words = ["".join(random.choice(list("ABCD"), random.integers(1, 6))) for _ in range(num_words)]
+    text = " ".join(words)
+    wave = speak(text, frames_each=2)
+    recogniser = edgekit.load(toy_bundle)
+    # longer than one window
+    assert len(wave) > 20 * 16000
+    assert recogniser.transcribe((wave, 16000)).text == text
+
+
+def test_random_weights_answer_only_when_asked_to(toy_with: Callable[..., Bundle], speak: Speak) -> None:
+    bundle = toy_with(provenance={"weights": {"source": "random", "seed": 0}})
+    recogniser = edgekit.load(bundle.path)
+    with pytest.raises(BundleError, match="random weights") as caught:
+        recogniser.transcribe((speak("AB"), 16000))
+    assert "--allow-random-weights" in str(caught.value.hint)
+    assert recogniser.transcribe((speak("AB"), 16000), allow_random_weights=True).text == "AB"
+
+
+def test_unusable_audio(toy_bundle: Path) -> None:
+    recogniser = edgekit.load(toy_bundle)
+    with pytest.raises(AudioError, match="400"):
+        recogniser.transcribe((np.zeros(160, np.float32), 16000))
+    with pytest.raises(AudioError):
+        recogniser.transcribe((np.full(16000, np.nan, np.float32), 16000))
+
+
+def test_a_task_from_the_future(toy_with: Callable[..., Bundle]) -> None:
+    with pytest.raises(BundleError, match="speech-embedding or speech-recognition, .* is for 'telepathy'"):
+        edgekit.load(toy_with(task="telepathy").path)
+
+
+def test_an_output_that_is_not_ctc(toy_with: Callable[..., Bundle]) -> None:
+    with pytest.raises(BundleError, match="kind 'ctc', received 'transducer'"):
+        edgekit.load(toy_with(output={"kind": "transducer", "frame_s": 0.02}).path)
