@@ -48,7 +48,7 @@ def _toy_bundle(tmp_path_factory: pytest.TempPathFactory, speak: Callable[..., n
     return write_toy_bundle(tmp_path_factory.mktemp("toy") / "bundle", speak).path
 
 
-@pytest.fixture()
+@pytest.fixture
 def toy_bundle(_toy_bundle: Path, tmp_path: Path) -> Path:
     """A fresh copy of a bundle for speech recognition that understands `speak`, with weights that count as trained."""
     return Path(shutil.copytree(_toy_bundle, tmp_path / "toy"))
@@ -144,12 +144,12 @@ def toy_onnx(path: Path) -> None:
     onnx.save(model, path)
 
 
-@pytest.fixture()
+@pytest.fixture
 def toy_with(speak: Callable[..., np.ndarray], tmp_path: Path) -> Callable[..., Bundle]:
     """`toy_with(task="...")`: the toy bundle with fields of its manifest replaced."""
     return lambda **changes: write_toy_bundle(tmp_path / "changed", speak, **changes)
 
 
-@pytest.fixture()
+@pytest.fixture
 def opened(toy_bundle: Path) -> Bundle:
     return open_bundle(toy_bundle)

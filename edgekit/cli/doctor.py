@@ -31,9 +31,7 @@ def doctor(json: Json = False) -> None:
     typer.echo(f"{machine.system}, {machine.architecture}, Python {machine.python}")
     header = ["", "state", "version", "devices"]
     for title, probes in (("backend", backends), ("export", tools)):
-        rows = [
-            [p.name, "usable" if p.usable else "missing", p.version or "", ", ".join(p.devices)] for p in probes
-        ]
+        rows = [[p.name, "usable" if p.usable else "missing", p.version or "", ", ".join(p.devices)] for p in probes]
         table([title, *header[1:]], rows)
     for probe in (*backends, *tools):
         if not probe.usable:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -16,20 +16,20 @@ from edgekit.cli.output import log, print_json, progress, table
 def export(
     family: Annotated[str, typer.Argument(help="A family of `edgekit list`.")],
     checkpoint: Annotated[
-        Optional[str], typer.Argument(help="A checkpoint's folder, or a name on the Hugging Face hub.")
+        str | None, typer.Argument(help="A checkpoint's folder, or a name on the Hugging Face hub.")
     ] = None,
-    out: Annotated[Optional[Path], typer.Option(help="The bundle's folder; default ./FAMILY-VARIANT.")] = None,
-    variant: Annotated[Optional[str], typer.Option(help="A variant of `edgekit list`.")] = None,
-    head: Annotated[Optional[str], typer.Option(help="What the model answers with: ctc or embedding.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The bundle's folder; default ./FAMILY-VARIANT.")] = None,
+    variant: Annotated[str | None, typer.Option(help="A variant of `edgekit list`.")] = None,
+    head: Annotated[str | None, typer.Option(help="What the model answers with: ctc or embedding.")] = None,
     format: Formats = None,
     precision: Precision = "fp32",
     openvino: OpenVino = False,
     trt: Trt = False,
     trt_rtx: TrtRtx = False,
     audio: Annotated[
-        Optional[list[Path]], typer.Option(help="Your recordings for the check; default: the sample clips.")
+        list[Path] | None, typer.Option(help="Your recordings for the check; default: the sample clips.")
     ] = None,
-    set: Annotated[Optional[list[str]], typer.Option(help="FIELD=VALUE: another size, for random weights.")] = None,
+    set: Annotated[list[str] | None, typer.Option(help="FIELD=VALUE: another size, for random weights.")] = None,
     latency: Annotated[bool, typer.Option(help="Measure a short latency table at the end.")] = True,
     json: Json = False,
 ) -> None:
@@ -51,10 +51,10 @@ def export(
             except EdgekitError as error:
                 failures.append((wanted.command(bundle.path), error))
         _finish(bundle.path, latency, json, report)
-    for command, error in failures:
-        log(f"error: {error.message}")
-        if error.hint:
-            log(f"hint:  {error.hint}")
+    for command, failure in failures:
+        log(f"error: {failure.message}")
+        if failure.hint:
+            log(f"hint:  {failure.hint}")
         log(f"The bundle {bundle.path} holds what was made; on the device, run: {command}")
     if failures:
         raise typer.Exit(1)
@@ -79,7 +79,15 @@ def _finish(path: Path, latency: bool, json: bool, report: object) -> None:
         print_artifacts(graph.artifacts)
     if rows:
         cells = [
-            [row["backend"], row["precision"], row["device"], f"{row['audio_s']:g}", f"{row['p50_ms']:.1f}", f"{row['p99_ms']:.1f}", f"{row['rtf']:.4f}"]
+            [
+                row["backend"],
+                row["precision"],
+                row["device"],
+                f"{row['audio_s']:g}",
+                f"{row['p50_ms']:.1f}",
+                f"{row['p99_ms']:.1f}",
+                f"{row['rtf']:.4f}",
+            ]
             for row in rows
         ]
         table(["backend", "precision", "device", "audio s", "p50 ms", "p99 ms", "RTF"], cells, right=(3, 4, 5, 6))

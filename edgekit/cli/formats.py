@@ -21,5 +21,7 @@ def requests_of(formats: str | None, precision: str, *, openvino: bool, trt: boo
     if precision != "fp32" and not names:
         names = ["onnx"]
     # OpenVINO computes in another precision by a hint at run time, from its fp32 model
-    wanted = [Request(name, "fp32" if name == "openvino" and precision in ("fp16", "bf16") else precision) for name in names]
+    wanted = [
+        Request(name, "fp32" if name == "openvino" and precision in ("fp16", "bf16") else precision) for name in names
+    ]
     return [request for request in dict.fromkeys(wanted) if request != Request("onnx", "fp32")]

@@ -51,8 +51,6 @@ def _checked(artifact: object) -> tuple[str, str]:
         return "not executed", str(reason).removeprefix("not executed: ")
     worst = max(parity["alone_max_abs"], parity.get("batched_max_abs", 0.0))
     cosine = min(parity["alone_cosine"], parity.get("batched_cosine", 1.0))
-    lengths = len(parity["lengths"])
-    batched = ", batched and alone" if "batched_max_abs" in parity else ""
-    return "verified", (
-        f"max error {worst:.1e}, cosine {cosine:.6f}, {lengths} {parity['inputs']} lengths{batched}, {parity['backend']}"
-    )
+    inputs = f"{len(parity['lengths'])} {parity['inputs']} lengths"
+    inputs += ", batched and alone" if "batched_max_abs" in parity else ""
+    return "verified", f"max error {worst:.1e}, cosine {cosine:.6f}, {inputs}, {parity['backend']}"

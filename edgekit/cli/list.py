@@ -31,7 +31,8 @@ def list_families(json: Json = False) -> None:
     for family in families().values():
         typer.echo(f"{family.name}: {family.summary} ({family.paper})")
     lines = [
-        [row["family"], f"{row['variant']}{' *' if row['default'] else ''}", f"{row['parameters']:,}", ", ".join(row["heads"])]
-        for row in rows
+        [family.name, f"{name}{' *' if index == 0 else ''}", f"{config.num_parameters():,}", ", ".join(family.heads)]
+        for family in families().values()
+        for index, (name, config) in enumerate(family.variants.items())
     ]
     table(["family", "variant (* default)", "parameters", "heads"], lines, right=(2,))

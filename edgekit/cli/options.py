@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder that `edgekit export` wrote.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 Backend = Annotated[
-    Optional[str], typer.Option(help="onnxruntime, openvino or tensorrt; default: the first that is usable here.")
+    str | None, typer.Option(help="onnxruntime, openvino or tensorrt; default: the first that is usable here.")
 ]
-Device = Annotated[Optional[str], typer.Option(help="cpu, cuda, ...; default: the backend's first.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: the backend's first.")]
 Precision = Annotated[str, typer.Option(help="fp32, fp16 or bf16.")]
-Threads = Annotated[Optional[int], typer.Option(min=1, help="Threads for execution on the CPU.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads for execution on the CPU.")]
 AllowFallback = Annotated[bool, typer.Option("--allow-fallback", help="Run elsewhere where the device is absent.")]
 Formats = Annotated[
-    Optional[str], typer.Option("--format", help="Comma-separated: onnx, openvino, trt, trt-rtx.", show_default=False)
+    str | None, typer.Option("--format", help="Comma-separated: onnx, openvino, trt, trt-rtx.", show_default=False)
 ]
 OpenVino = Annotated[bool, typer.Option("--openvino", help="Short for --format openvino.")]
 Trt = Annotated[bool, typer.Option("--trt", help="Short for --format trt (TensorRT: Jetson, data centre, any GPU).")]

@@ -21,7 +21,9 @@ def log(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequence[int] = (), err: bool = False) -> None:
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequence[int] = (), err: bool = False
+) -> None:
     """A table of text; `right` are the columns set flush right (numbers)."""
     from rich import box
     from rich.console import Console

@@ -23,7 +23,9 @@ def transcribe(
         bool, typer.Option("--allow-random-weights", help="Answer although the words mean nothing.")
     ] = False,
     json: Json = False,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help='One JSON line per recording: {"audio", "text", ...}.')] = False,
+    jsonl: Annotated[
+        bool, typer.Option("--jsonl", help='One JSON line per recording: {"audio", "text", ...}.')
+    ] = False,
     srt: Annotated[bool, typer.Option("--srt", help="SubRip subtitles (one recording).")] = False,
 ) -> None:
     """Write down what recordings say."""
@@ -63,7 +65,8 @@ def transcribe(
         elif not json:
             prefix = f"{path}: " if len(audio) > 1 else ""
             typer.echo(f"{prefix}{transcript.text}")
-            log(f"  {transcript.audio_s:.2f} s of audio in {transcript.compute_s:.3f} s, RTF {transcript.rtf:.4f}, {recogniser.session}")
+            took = f"{transcript.audio_s:.2f} s of audio in {transcript.compute_s:.3f} s, RTF {transcript.rtf:.4f}"
+            log(f"  {took}, {recogniser.session}")
         records.append(record)
     if json:
         print_json({"session": str(recogniser.session), "transcripts": records})

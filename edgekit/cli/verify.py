@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -13,7 +13,7 @@ from edgekit.cli.output import print_json
 
 def verify(
     bundle: BundlePath,
-    device: Annotated[Optional[str], typer.Option(help="cpu, cuda, ...; default: each backend's first.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: each backend's first.")] = None,
     json: Json = False,
 ) -> None:
     """Execute each artifact, alone and batched, and record in the manifest what came out."""

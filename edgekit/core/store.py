@@ -182,7 +182,7 @@ class Store:
         Raises:
             StoreError: there is no trace of it, or something could not be erased (says what).
         """
-        folder = self._folder(kind, name)
+        folder = self.path / kind / check_name(name)
         with locked(self.path / _LOCK):
             try:
                 _sweep(folder.parent)
@@ -194,13 +194,10 @@ class Store:
             except OSError as error:
                 raise StoreError(f"cannot erase {error.filename}: {error.strerror}", hint="erase it by hand") from error
 
-    def _folder(self, kind: Kind, name: str) -> Path:
-        return self.path / kind / check_name(name)
-
     @contextmanager
     def _changing(self, kind: Kind, name: str) -> Iterator[Path]:
         """The folder of a name, alone, without what killed processes left; what the system refuses is explained."""
-        folder = self._folder(kind, name)
+        folder = self.path / kind / check_name(name)
         with locked(self.path / _LOCK), explained(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
             _sweep(folder.parent)
@@ -212,7 +209,7 @@ class Store:
             yield folder
 
     def _committed(self, kind: Kind, name: str) -> _State:
-        state = _read_state(self._folder(kind, name))
+        state = _read_state(self.path / kind / check_name(name))
         if state.version is None:
             raise self._unknown(kind, name)
         return state

@@ -33,7 +33,12 @@ class Latency:
 
 
 def measure_latency(
-    call: Callable[[], object], *, warm_up: int = 3, min_samples: int = 10, max_samples: int = 200, budget_s: float = 1.0
+    call: Callable[[], object],
+    *,
+    warm_up: int = 3,
+    min_samples: int = 10,
+    max_samples: int = 200,
+    budget_s: float = 1.0,
 ) -> Latency:
     """Call until `budget_s` is spent, at least `min_samples` and at most `max_samples` times, after `warm_up` calls."""
     for _ in range(warm_up):

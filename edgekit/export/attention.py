@@ -15,11 +15,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+import numpy as np
 import onnx
 from onnx import FunctionProto, ModelProto, NodeProto, helper, numpy_helper
 from onnx.inliner import inline_local_functions
-
-import numpy as np
 
 DOMAIN = "edgekit"
 _FUSED = "com.microsoft"

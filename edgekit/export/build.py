@@ -107,7 +107,8 @@ def build_artifact(
                 format=request.format,
                 out=paths[0],
                 precision=request.precision,
-                timing_cache=user_cache_path("edgekit") / f"{request.format}.timing",
+                # TensorRT-RTX keeps none
+                timing_cache=user_cache_path("edgekit") / "trt.timing" if request.format == "trt" else None,
                 log=log,
             )
             engine = engine_key(request.format, graph.artifacts[0].files[0].sha256)

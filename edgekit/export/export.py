@@ -16,7 +16,7 @@ import edgekit
 from edgekit.core.bundle import Artifact, Bundle, Graph, Manifest, writing
 from edgekit.core.errors import UsageError
 from edgekit.core.reference import Reference
-from edgekit.core.settings import apply_settings
+from edgekit.core.settings import apply_settings, settings_to_dict
 from edgekit.core.signature import Dim, Signature
 from edgekit.export.build import check_free_space
 from edgekit.export.verify import check_artifact, reference_asset
@@ -93,7 +93,11 @@ def export(request: ExportRequest, out: Path | None = None, *, report: Report = 
             family=request.family,
             variant=variant,
             task=find_family(request.family).heads[model.head],
-            config={"head": model.head, "num_parameters": model.config.num_parameters(), **model.config.to_json()},
+            config={
+                "head": model.head,
+                "num_parameters": model.config.num_parameters(),
+                **settings_to_dict(model.config),
+            },
             features=model.features,
             output=model.output,
             provenance=_provenance(model),

@@ -20,7 +20,7 @@ from edgekit.core.errors import ExportError
 from edgekit.core.files import explained
 from edgekit.core.signature import Derived, Dim, Signature, TensorSpec
 from edgekit.export.attention import DOMAIN, add_functions, function_name
-from edgekit.train.layers import attention as _  # registers the operator
+from edgekit.train.layers import attention as attention  # registers the operator
 
 OPSET = 18
 _SCOPES = "pkg.torch.onnx.name_scopes"

@@ -11,15 +11,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import cache
-from typing import Literal
 
 import numpy as np
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, inliner, numpy_helper
 
 from edgekit.core.errors import ExportError, UsageError
-
-Precision = Literal["fp16", "bf16"]
 
 _TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 # The largest finite value; bf16's is 2^127 * (2 - 2^-7), a little under fp32's.
@@ -52,7 +49,7 @@ _EXACT = frozenset({"Ceil", "Cos", "Floor", "Log", "Mod", "Round", "Sin", "Tan"}
 _TYPE_BLIND = frozenset({"Cast", "Shape", "Size"})
 
 
-def cast_graph(model: ModelProto, precision: Precision) -> ModelProto:
+def cast_graph(model: ModelProto, precision: str) -> ModelProto:
     """The same computation with its matrix products in `precision`; `model` is not changed.
 
     Local functions are inlined. For bf16 the opset becomes 22 where an operator of the graph takes no bfloat16
@@ -134,7 +131,10 @@ def _copied(model: ModelProto) -> ModelProto:
         raise ExportError(f"expected an ONNX graph of opset 18 or later, received opset {_opset(made)}")
     for tensor in made.graph.initializer:
         if tensor.data_location == TensorProto.EXTERNAL:
-            raise ExportError(f"expected the weights in memory, {tensor.name!r} is in another file", hint="onnx.load")
+            raise ExportError(
+                f"expected the weights in memory, {tensor.name!r} is in another file",
+                hint="read the model with onnx.load, which loads them",
+            )
     for node in made.graph.node:
         if any(attribute.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for attribute in node.attribute):
             raise ExportError(
@@ -238,7 +238,7 @@ def _accepts(operator: tuple[str, str], opset: int, precision: str) -> bool:
 class _Constants:
     """The float initialisers: whether one fits a low precision, and its bytes in it."""
 
-    def __init__(self, graph: GraphProto, precision: Precision) -> None:
+    def __init__(self, graph: GraphProto, precision: str) -> None:
         inputs = {value.name for value in graph.input}
         self.tensors = {
             tensor.name: tensor
@@ -283,9 +283,7 @@ def _as_float(rounded: np.ndarray) -> np.ndarray:
     return wide
 
 
-def _plan(
-    graph: GraphProto, types: dict[str, int], constants: _Constants, opset: int, precision: Precision
-) -> set[int]:
+def _plan(graph: GraphProto, types: dict[str, int], constants: _Constants, opset: int, precision: str) -> set[int]:
     """Which nodes, by index, compute in low precision.
 
     Raises:
@@ -341,9 +339,7 @@ def _plan(
     return low
 
 
-def _rewrite(
-    graph: GraphProto, low: set[int], types: dict[str, int], constants: _Constants, precision: Precision
-) -> None:
+def _rewrite(graph: GraphProto, low: set[int], types: dict[str, int], constants: _Constants, precision: str) -> None:
     """Give every node its inputs in the type it computes in; each Cast is made once and shared."""
     outputs = {value.name for value in graph.output}
     before = list(graph.node)

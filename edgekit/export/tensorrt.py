@@ -86,7 +86,7 @@ def build_engine(
         format: "trt" or "trt-rtx".
         precision: what the graph must be in; None: what it is in.
         workspace_mib: limit of the memory that layers may use while they run; None: the GPU's.
-        timing_cache: read where it exists and written afterwards, so that the next build is faster.
+        timing_cache: read where it exists and written afterwards, so that the next build is faster; TensorRT only.
         log: told of the builder's warnings.
 
     Returns:
@@ -128,8 +128,9 @@ def build_engine(
     write_atomic(out, content)
     notes += [text for severity, text in messages if severity == "WARNING"]
     warnings = [text for text in dict.fromkeys(notes) if not any(known in text for known in _EXPECTED_WARNINGS)]
-    for text in warnings if log is not None else ():
-        log(text)  # type: ignore[misc]
+    if log is not None:
+        for text in warnings:
+            log(text)
     return {
         "builder": f"{module.__name__.removesuffix('_bindings')} {module.__version__}",
         "num_layers": network.num_layers,
@@ -145,8 +146,9 @@ def build_engine(
 def load_graph(path: Path) -> tuple[onnx.ModelProto, Callable[[Any], bool]]:
     """The graph of an ONNX file, and how a parser reads it: from the file, or inlined where it has local functions.
 
-    The parser would expand functions too, but takes an operator that it knows by name (MultiHeadAttention) before
-    the function that the file gives for it, and names the inner nodes so that they cannot be looked up.
+    The parser would expand functions too, but an operator that it knows by name goes before the function that the
+    file gives for it, whatever the domain (TensorRT-RTX 1.7: Gelu, MultiHeadAttention, RotaryEmbedding), and the
+    inner nodes of a second call cannot be looked up.
     """
     try:
         model = onnx.load(path, load_external_data=False)

@@ -42,7 +42,11 @@ def _engine_builders() -> list[Probe]:
         try:
             module = find_builder(format)
         except BackendError as error:
-            probes.append(Probe(f"build {format}", usable=False, missing=error.message, remedy=error.hint))
+            probes.append(
+                Probe(
+                    f"build {format}", usable=False, missing=error.message.removeprefix("expected "), remedy=error.hint
+                )
+            )
         else:
             probes.append(Probe(f"build {format}", usable=True, version=module.__version__))
     return probes

@@ -22,7 +22,7 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Values pass where |received - expected| <= atol + rtol |expected|, and the cosine of all values reaches `cosine`."""
+    """Values pass where |received - expected| <= atol + rtol |expected| and the cosine of all reaches `cosine`."""
 
     atol: float
     rtol: float
@@ -154,14 +154,17 @@ def batch(signature: Signature, items: Sequence[Mapping[str, np.ndarray]]) -> Ar
         shape = tuple(max(array.shape[axis] for array in arrays) for axis in range(1, arrays[0].ndim))
         joined = np.empty((len(arrays), *shape), arrays[0].dtype)
         if joined.ndim > 1:
-            joined[...] = (100 * random.standard_normal(joined.shape)).astype(joined.dtype)
+            joined[...] = 100 * random.standard_normal(joined.shape)
         for row, array in enumerate(arrays):
-            joined[(row, *(slice(size) for size in array.shape[1:]))] = array[0]
+            own: tuple[int | slice, ...] = (row, *(slice(size) for size in array.shape[1:]))
+            joined[own] = array[0]
         together[spec.name] = joined
     return together
 
 
-def unbatch(signature: Signature, outputs: Mapping[str, np.ndarray], items: Sequence[Mapping[str, np.ndarray]]) -> list[Arrays]:
+def unbatch(
+    signature: Signature, outputs: Mapping[str, np.ndarray], items: Sequence[Mapping[str, np.ndarray]]
+) -> list[Arrays]:
     """Each item's own part of a batch's outputs."""
     separate = []
     for index, item in enumerate(items):
@@ -197,7 +200,7 @@ def _compare(
     got64 = np.concatenate([a for a, _ in floats]).astype(np.float64)
     want64 = np.concatenate([b for _, b in floats]).astype(np.float64)
     error = np.abs(got64 - want64)
-    cosine = float(got64 @ want64 / max(np.linalg.norm(got64) * np.linalg.norm(want64), 1e-30))
+    cosine = float(got64 @ want64 / max(float(np.linalg.norm(got64) * np.linalg.norm(want64)), 1e-30))
     if cosine < tolerance.cosine:
         raise VerificationError(f"{how}: expected a cosine of at least {tolerance.cosine}, received {cosine:.6f}")
     return Comparison(float(error.max()), float(error.mean()), cosine)

@@ -1,4 +1,4 @@
-"""Open a bundle's graph: choose the backend and the artifact, hold the files to their hashes, the inputs to the signature."""
+"""Open a bundle's graph: choose backend and artifact, hold files to their hashes and inputs to the signature."""
 
 from __future__ import annotations
 
@@ -93,7 +93,9 @@ def open_artifact(bundle: Bundle, graph: str, artifact: Artifact, options: Sessi
     """
     module = backend_module(backend_for(artifact.format))
     files = [bundle.checked(file) for file in artifact.files]
-    options = replace(options, engine=artifact.engine)
+    if artifact.engine is not None:
+        source = bundle.graph(graph).artifacts[0].files[0].sha256
+        options = replace(options, engine={**artifact.engine, "bundle_onnx_sha256": source})
     return CheckedSession(module.open(files, bundle.graph(graph).signature, options))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from edgekit.core.errors import UsageError
 from edgekit.core.signature import Signature
@@ -25,6 +25,8 @@ ENTRY_POINTS = "edgekit.families"
 class Config(Protocol):
     """A family's frozen dataclass of sizes: all that is known of a model before torch is imported."""
 
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
     def graphs(self, head: str) -> dict[str, Signature]:
         """The graphs that are exported, by name; the first is the one that answers."""
         ...
@@ -36,8 +38,6 @@ class Config(Protocol):
     def num_parameters(self) -> int:
         """Parameters of the deployed model without its head."""
         ...
-
-    def to_json(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class ModelCode(Protocol):
 
     def random_model(self, config: Any, head: str, seed: int) -> LoadedModel: ...
 
-    def load_model(self, checkpoint: Path | str, variant: str | None, head: str) -> tuple[str, LoadedModel]:
+    def load_model(self, checkpoint: Path | str, variant: str | None, head: str | None) -> tuple[str, LoadedModel]:
         """The variant's name and the model of a checkpoint."""
         ...
 

@@ -228,9 +228,9 @@ def test_a_function_stands_before_an_operator_that_tensorrt_knows_by_its_name(rt
     text = """
         <ir_version: 10, opset_import: ["" : 18, "com.microsoft" : 1]>
         g (float[N, 4] x) => (float[N, 4] y)
-        { a = com.microsoft.MultiHeadAttention <alpha = 0.5> (x)  y = com.microsoft.MultiHeadAttention <alpha = 2.0> (a) }
+        { a = com.microsoft.Gelu <alpha = 0.5> (x)  y = com.microsoft.Gelu <alpha = 2.0> (a) }
         <domain: "com.microsoft", opset_import: ["" : 18]>
-        MultiHeadAttention <alpha> (a) => (b) { half = Constant <value_float: float = @alpha> ()  e = Erf (a)  b = Mul (half, e) }
+        Gelu <alpha> (a) => (b) { half = Constant <value_float: float = @alpha> ()  e = Erf (a)  b = Mul (half, e) }
     """
     onnx.save(onnx.parser.parse_model(text), tmp_path / "functions.onnx")
     size = Dim("N", ((1, 2, 4),))

@@ -84,7 +84,7 @@ def open(files: Sequence[Path], signature: Signature, options: SessionOptions) -
             settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
         session = onnxruntime.InferenceSession(str(files[0]), settings, providers=providers)
-    except (RuntimeError, ValueError, *_ort_errors()) as error:
+    except _errors() as error:
         raise BackendError(
             f"ONNX Runtime cannot open {files[0]} on {device}: {error}", hint="edgekit doctor"
         ) from error
@@ -118,12 +118,13 @@ class OnnxRuntimeSession:
         self._session = None
 
 
-def _ort_errors() -> tuple[type[Exception], ...]:
-    """ONNX Runtime's own exceptions, which share no base but `Exception`."""
+def _errors() -> tuple[type[Exception], ...]:
+    """What opening a session may raise: ONNX Runtime's own exceptions share no base but `Exception`."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     found = (getattr(state, name) for name in dir(state))
-    return tuple(kind for kind in found if isinstance(kind, type) and issubclass(kind, Exception))
+    own = (kind for kind in found if isinstance(kind, type) and issubclass(kind, Exception))
+    return (RuntimeError, ValueError, *own)
 
 
 def _version(package: str) -> str | None:

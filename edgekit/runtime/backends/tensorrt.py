@@ -253,10 +253,14 @@ def engine_precisions(inspected: str) -> dict[str, int]:
     """How many layers of an engine give which precision, read off the engine inspector's JSON.
 
     TensorRT 10 writes `"Format/Datatype": "Half"` or a sentence with FP16 in it, TensorRT 11 splits the field. Empty
-    where the engine was built without detailed profiling verbosity.
+    where the inspector does not tell: the engine was built without detailed profiling verbosity.
     """
     counts: dict[str, int] = {}
-    for layer in json.loads(inspected)["Layers"]:
+    try:
+        layers = json.loads(inspected).get("Layers", [])
+    except ValueError:
+        return counts
+    for layer in layers:
         outputs = layer.get("Outputs", []) if isinstance(layer, dict) else []
         texts = [str(value) for tensor in outputs for key, value in tensor.items() if re.search("(?i)type|format", key)]
         words = {word.lower() for text in texts for word in re.findall(r"\w+", text)}
@@ -336,7 +340,7 @@ class TensorRTSession:
         self.precision = options.precision
         self.signature = signature
         self._lock = threading.Lock()
-        self._lanes: list[_Lane] = []
+        self._contexts: list[_ProfileContext] = []
         with ExitStack() as stack:
             self._cuda = cuda.Context(gpu.index)
             stack.callback(self._cuda.close)
@@ -346,20 +350,20 @@ class TensorRTSession:
             check_engine(module, engine, signature, options.precision)
             self._profiles = engine_profiles(engine, signature)
             for index in range(len(self._profiles)):
-                lane = _Lane(module, engine, index, self._cuda, stream, signature)
-                stack.callback(lane.close)
-                self._lanes.append(lane)
+                context = _ProfileContext(module, engine, index, self._cuda, stream, signature)
+                stack.callback(context.close)
+                self._contexts.append(context)
             self._stack: ExitStack | None = stack.pop_all()
 
     @property
     def uncapturable(self) -> str | None:
         """Why no CUDA graph could be made of a profile, where one was tried and refused."""
-        return next((lane.uncapturable for lane in self._lanes if lane.uncapturable), None)
+        return next((context.uncapturable for context in self._contexts if context.uncapturable), None)
 
     @property
     def num_graphs(self) -> int:
         """Profiles that now run as a CUDA graph of ours; TensorRT-RTX's own are not counted."""
-        return sum(lane.captured for lane in self._lanes)
+        return sum(context.captured for context in self._contexts)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         with self._lock:
@@ -367,7 +371,7 @@ class TensorRTSession:
                 raise BackendError("expected an open session, this one was closed")
             self._cuda.use()
             index = choose_profile(self._profiles, {name: array.shape for name, array in inputs.items()})
-            return self._lanes[index].run(inputs)
+            return self._contexts[index].run(inputs)
 
     def close(self) -> None:
         with self._lock:
@@ -387,7 +391,7 @@ class _Buffer:
     array: np.ndarray = field(default_factory=lambda: np.empty(0))
 
 
-class _Lane:
+class _ProfileContext:
     """One optimisation profile: its execution context, its buffers, and a CUDA graph while the shapes repeat.
 
     A graph holds the shapes and addresses that it was captured with, and changing the context's shapes makes it
@@ -406,16 +410,15 @@ class _Lane:
         self._num_runs = 0
         self._graph: int | None = None
         self.uncapturable: str | None = None
+        self._own_graphs = not hasattr(module, "CudaGraphStrategy")
+        if self._own_graphs:
+            # By default every context would have the memory of the largest profile.
+            self._config = module.ExecutionContextAllocationStrategy.ON_PROFILE_CHANGE
+        else:
+            self._config = engine.create_runtime_config()
+            self._config.cuda_graph_strategy = module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         with listening(module) as messages:
-            self._own_graphs = not hasattr(module, "CudaGraphStrategy")
-            if self._own_graphs:
-                # By default every context would have the memory of the largest profile.
-                strategy = module.ExecutionContextAllocationStrategy.ON_PROFILE_CHANGE
-                self._context = engine.create_execution_context(strategy)
-            else:
-                config = engine.create_runtime_config()
-                config.cuda_graph_strategy = module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-                self._context = engine.create_execution_context(config)
+            self._context = engine.create_execution_context(self._config)
             if self._context is None or not self._context.set_optimization_profile_async(index, stream):
                 raise BackendError(
                     f"TensorRT cannot make an execution context for profile {index}: {logged_errors(messages)}",
@@ -468,10 +471,13 @@ class _Lane:
         self._drop_graph()
         self._shapes, self._num_runs = {}, 0
         with listening(self._module) as messages:
-            accepted = all(self._context.set_input_shape(name, shape) for name, shape in shapes.items())
-            unknown = self._context.infer_shapes() if accepted else []
-        if not accepted or unknown:
-            raise BackendError(f"TensorRT refuses the shapes {shapes}: {unknown or logged_errors(messages)}")
+            try:
+                accepted = all(self._context.set_input_shape(name, shape) for name, shape in shapes.items())
+                accepted = accepted and not self._context.infer_shapes()
+            except RuntimeError as error:
+                raise BackendError(f"TensorRT refuses the shapes {shapes}: {error}") from error
+        if not accepted:
+            raise BackendError(f"TensorRT refuses the shapes {shapes}: {logged_errors(messages)}")
         for name, dtype in self._dtypes.items():
             shape = tuple(self._context.get_tensor_shape(name))
             if min(shape, default=1) < 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ class SpeechEmbedding:
         """
         wave = self._graph.load(audio)
         answered, timing = self._graph.run(wave)
-        cuts = [(left.span[1] + right.start) // 2 for left, right in zip(answered, answered[1:])]
+        cuts = [(left.span[1] + right.start) // 2 for left, right in pairwise(answered)]
         spans = zip([0, *cuts], [*cuts, answered[-1].span[1]])
         parts = [
             window.frames[first - window.start : last - window.start] for window, (first, last) in zip(answered, spans)

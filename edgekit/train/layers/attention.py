@@ -23,7 +23,7 @@ def attend(q_BTD: Tensor, k_BTD: Tensor, v_BTD: Tensor, bias_B11T: Tensor, num_h
 def _attention(
     q_BTD: Tensor, k_BTD: Tensor, v_BTD: Tensor, bias_B11T: Tensor, num_heads: int, dropout: float = 0.0
 ) -> Tensor:
-    q_BHTd, k_BHTd, v_BHTd = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (q_BTD, k_BTD, v_BTD))
+    q_BHTd, k_BHTd, v_BHTd = (x.view(*x.shape[:2], num_heads, -1).transpose(1, 2) for x in (q_BTD, k_BTD, v_BTD))
     mixed_BHTd = torch.nn.functional.scaled_dot_product_attention(
         q_BHTd, k_BHTd, v_BHTd, attn_mask=bias_B11T, dropout_p=dropout
     )

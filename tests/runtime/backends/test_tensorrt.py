@@ -135,6 +135,7 @@ def test_precisions_are_read_off_the_inspectors_of_three_versions() -> None:
     ]
     assert engine_precisions(json.dumps({"Layers": layers})) == {"fp16": 2, "fp32": 1, "bf16": 1}
     assert engine_precisions(json.dumps({"Layers": ["names", "only"], "Bindings": ["x"]})) == {}
+    assert engine_precisions("") == {}
 
 
 def test_the_cause_stands_first_among_logged_errors() -> None:

@@ -68,7 +68,7 @@ def test_unusable_audio(toy_bundle: Path) -> None:
 
 
 def test_a_task_from_the_future(toy_with: Callable[..., Bundle]) -> None:
-    with pytest.raises(BundleError, match="speech-embedding or speech-recognition, .* is for 'telepathy'"):
+    with pytest.raises(BundleError, match=r"speech-embedding or speech-recognition, .* is for 'telepathy'"):
         edgekit.load(toy_with(task="telepathy").path)
 
 

@@ -25,7 +25,7 @@ SMALL = {
 VOCAB = {"<pad>": 0, "|": 1, "A": 2, "B": 3, "'": 4, "<unk>": 5}
 
 
-@pytest.fixture()
+@pytest.fixture
 def fine_tuned(tmp_path: Path) -> tuple[Path, HubertForCTC]:
     torch.manual_seed(0)
     model = HubertForCTC(TransformersConfig(**SMALL)).eval()

@@ -12,5 +12,11 @@ FAMILY = Family(
     variants=VARIANTS,
     heads={"ctc": "speech-recognition", "embedding": "speech-embedding"},
     code="edgekit.train.families.hubert.model",
-    small=("num_hidden_layers=1", "hidden_size=64", "num_attention_heads=4", "intermediate_size=64", "conv_dim=32,32,32,32,32,32,32"),
+    small=(
+        "num_hidden_layers=1",
+        "hidden_size=64",
+        "num_attention_heads=4",
+        "intermediate_size=64",
+        "conv_dim=32,32,32,32,32,32,32",
+    ),
 )

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgekit.core.errors import CheckpointError
+from edgekit.core.errors import CheckpointError, SettingsError
+from edgekit.core.settings import settings_from_dict, settings_to_dict
 from edgekit.runtime.features import open_features
 from edgekit.runtime.features.audio import load_audio
 from edgekit.runtime.samples import sample_clips
@@ -30,7 +31,7 @@ _NAME = "hubert-student"
 
 
 class FbankFrontEnd(nn.Module):
-    """Log-mel frames `[B, F, M]` -> encoder frames `[B, T, D]`: mean and variance norm, one convolution, GLU, linear."""
+    """Log-mel frames `[B, F, M]` -> encoder frames `[B, T, D]`: fixed norm, one convolution, GLU, linear."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -114,10 +115,10 @@ def save_model(folder: Path, module: WithHead, config: Config, variant: str, tok
     Args:
         module: before its weight norm is folded.
     """
-    data: dict[str, Any] = {"edgekit": {"family": _NAME, "variant": variant, "config": config.to_json()}}
+    data: dict[str, Any] = {"edgekit": {"family": _NAME, "variant": variant, "config": settings_to_dict(config)}}
     if config.front_end == "waveform":
         architecture = "HubertModel" if module.lm_head is None else "HubertForCTC"
-        sizes = {k: v for k, v in config.to_json().items() if k not in ("front_end", "fbank_kernel")}
+        sizes = {k: v for k, v in settings_to_dict(config).items() if k not in ("front_end", "fbank_kernel")}
         # without time or channel masks `transformers` makes no embedding for masked frames, and none is stored
         masks = {"mask_time_prob": 0.0, "mask_feature_prob": 0.0}
         data |= {"model_type": "hubert", "architectures": [architecture], "layerdrop": 0.0, **masks, **sizes}
@@ -136,11 +137,10 @@ def _config_of(found: Checkpoint, variant: str | None) -> tuple[str, Config]:
         name = str(found.edgekit["variant"])
         if variant not in (None, name):
             raise CheckpointError(f"expected variant {variant}, {found.source} is {name}", hint=f"--variant {name}")
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in found.edgekit["config"].items()}
         try:
-            return name, Config(**values)
-        except (TypeError, ValueError) as error:
-            raise CheckpointError(f"{found.source}: its edgekit config does not fit: {error}") from error
+            return name, settings_from_dict(Config, found.edgekit["config"])
+        except SettingsError as error:
+            raise CheckpointError(f"{found.source}: its edgekit config does not fit: {error.message}") from error
     given = HubertConfig.from_transformers(found.config)
     for name, config in VARIANTS.items():
         if config.front_end == "waveform" and variant in (None, name) and _sizes(config) == _sizes(given):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from math import prod
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
-from edgekit.core.errors import CheckpointError
+from edgekit.core.errors import CheckpointError, SettingsError
+from edgekit.core.settings import settings_from_dict
 from edgekit.core.signature import Derived, Dim, Signature, TensorSpec
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 SAMPLE_RATE = 16_000
 BATCH = Dim("batch", ((1, 1, 16),))
@@ -64,7 +67,7 @@ class HubertConfig:
             raise ValueError(f"feat_extract_norm must be 'group' or 'layer', got {self.feat_extract_norm!r}")
 
     @classmethod
-    def from_transformers(cls, data: Mapping[str, Any]) -> HubertConfig:
+    def from_transformers(cls, data: Mapping[str, Any]) -> Self:
         """Read a `config.json` of `transformers`; absent fields have that library's defaults, which are ours.
 
         Raises:
@@ -75,14 +78,10 @@ class HubertConfig:
         if data.get("adapter_attn_dim") is not None:
             raise CheckpointError("HuBERT with attention adapters (adapter_attn_dim) is not supported")
         known = {f.name for f in fields(cls)}
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in known}
         try:
-            return cls(**values)
-        except (TypeError, ValueError) as error:
-            raise CheckpointError(f"a config.json that does not describe a HuBERT: {error}") from error
-
-    def to_json(self) -> dict[str, Any]:
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+            return settings_from_dict(cls, {name: value for name, value in data.items() if name in known})
+        except SettingsError as error:
+            raise CheckpointError(f"a config.json that does not describe a HuBERT: {error.message}") from error
 
     @property
     def frames(self) -> Derived:
@@ -124,9 +123,7 @@ WAVEFORM_TIME = Dim(
     "time",
     tuple(
         (low, min((low + high) // 2 + 1, high), high)
-        for low, high in zip(
-            (400, *(SAMPLE_RATE * s + 1 for s in _SECONDS[:-1])), (SAMPLE_RATE * s for s in _SECONDS)
-        )
+        for low, high in zip((400, *(SAMPLE_RATE * s + 1 for s in _SECONDS[:-1])), (SAMPLE_RATE * s for s in _SECONDS))
     ),
 )
 FBANK_TIME = Dim(
@@ -157,8 +154,3 @@ def encoder_signature(time: Dim, features: tuple[int, ...], frames: Derived, out
             TensorSpec(f"{output}_lens", "int64", (BATCH,), lengths_of=frames),
         ),
     )
-
-
-def linear_parameters(*sizes: int) -> int:
-    """Weights and biases of a chain of linear layers."""
-    return sum(prod(pair) + pair[1] for pair in zip(sizes, sizes[1:]))

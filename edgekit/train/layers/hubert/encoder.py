@@ -59,6 +59,7 @@ def init_weights(module: nn.Module) -> None:
             conv.weight = weight  # the parametrisation splits it into direction and gain
         else:
             conv.weight.data.copy_(weight)
+        assert conv.bias is not None
         nn.init.zeros_(conv.bias)
     elif isinstance(module, nn.Linear):
         nn.init.normal_(module.weight, 0.0, 0.02)

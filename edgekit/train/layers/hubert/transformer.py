@@ -21,9 +21,7 @@ class PositionalConv(nn.Module):
     def __init__(self, config: HubertConfig) -> None:
         super().__init__()
         width, kernel = config.hidden_size, config.num_conv_pos_embeddings
-        conv = nn.Conv1d(
-            width, width, kernel, padding=kernel // 2, groups=config.num_conv_pos_embedding_groups
-        )
+        conv = nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=config.num_conv_pos_embedding_groups)
         self.batch_norm = nn.BatchNorm1d(width) if config.conv_pos_batch_norm else None
         self.conv = conv if config.conv_pos_batch_norm else parametrizations.weight_norm(conv, dim=2)
         self.act = activation(config.feat_extract_activation)

@@ -1,0 +1,43 @@
+"""Small bundles of every family and variant, exported once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgekit.core.bundle import Bundle, open_bundle
+from edgekit.core.settings import apply_settings
+from edgekit.train.family import families
+
+
+def _cases() -> list[tuple[str, str, str]]:
+    """Family, variant and head: every variant with the default head and the first variant with all, where made small
+    they still differ."""
+    cases, seen = [], set()
+    for family in families().values():
+        first_variant, first_head = next(iter(family.variants)), next(iter(family.heads))
+        for variant, config in family.variants.items():
+            for head in family.heads:
+                small = (family.name, head, apply_settings(config, family.small))
+                if small not in seen and (head == first_head or variant == first_variant):
+                    seen.add(small)
+                    cases.append((family.name, variant, head))
+    return cases
+
+
+CASES = _cases()
+
+
+@pytest.fixture(scope="session", params=CASES, ids=["/".join(case) for case in CASES])
+def small_bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A small random model of one family, variant and head, exported and built for OpenVINO."""
+    from edgekit.export.build import Request, build
+    from edgekit.export.export import ExportRequest, export
+
+    family, variant, head = request.param
+    path: Path = tmp_path_factory.mktemp("bundles") / "bundle"
+    settings = families()[family].small
+    bundle = export(ExportRequest(family, variant=variant, head=head, settings=settings), path)
+    build(path, Request("openvino"))
+    return open_bundle(bundle.path)

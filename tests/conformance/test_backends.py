@@ -1,0 +1,81 @@
+"""Every family on every backend: batched equals alone whatever the padding, and what was asked is what runs."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+
+from edgekit.core.bundle import Bundle
+from edgekit.core.errors import BackendError, ExportError
+from edgekit.export.build import in_precision
+from edgekit.export.tensorrt import build_engine, find_builder
+from edgekit.export.verify import TOLERANCES, batch, load_reference, unbatch
+from edgekit.runtime.backends.base import SessionOptions
+from edgekit.runtime.backends.openvino import precisions
+from edgekit.runtime.session import open_session
+
+EXECUTED = [("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16")]
+
+
+def test_the_exporter_verified_what_it_could_execute(small_bundle: Bundle) -> None:
+    for graph in small_bundle.manifest.graphs.values():
+        for artifact in graph.artifacts:
+            assert artifact.parity is not None, f"{artifact.format} {artifact.precision}: {artifact.reason}"
+            assert len(artifact.parity["lengths"]) >= 3
+            assert "batched_max_abs" in artifact.parity
+
+
+@pytest.mark.parametrize(("backend", "precision"), EXECUTED)
+@pytest.mark.parametrize("junk", [np.nan, np.inf, -1e30, 1e4])
+def test_batched_equals_alone_whatever_stands_in_the_padding(
+    small_bundle: Bundle, backend: str, precision: str, junk: float
+) -> None:
+    if backend == "openvino" and precision not in precisions():
+        pytest.skip(f"this CPU does not compute in {precision}")
+    session = open_session(small_bundle, backend=backend, options=SessionOptions(precision=precision))
+    assert (session.backend, session.precision) == (backend, precision)
+    reference = load_reference(small_bundle, "infer")
+    signature, tolerance = session.signature, TOLERANCES[precision]
+    together = batch(signature, reference.inputs)
+    for spec in signature.inputs:
+        if len(spec.shape) > 1:
+            for row, item in enumerate(reference.inputs):
+                together[spec.name][row, item[spec.name].shape[1] :] = junk
+    rows = unbatch(signature, session.run(together), reference.inputs)
+    for row, item, expected in zip(rows, reference.inputs, reference.outputs):
+        alone = session.run(item)
+        for spec in signature.outputs:
+            assert row[spec.name].shape == alone[spec.name].shape == expected[spec.name].shape
+            np.testing.assert_allclose(row[spec.name], alone[spec.name], atol=tolerance.atol, rtol=tolerance.rtol)
+            np.testing.assert_allclose(row[spec.name], expected[spec.name], atol=tolerance.atol, rtol=tolerance.rtol)
+
+
+def test_the_onnx_file_is_what_the_house_asks_for(small_bundle: Bundle) -> None:
+    graph = small_bundle.graph()
+    model = onnx.load(small_bundle.checked(graph.artifacts[0].files[0]))
+    operators = {node.op_type for node in model.graph.node}
+    assert "LayerNormalization" in operators
+    assert not operators & {"If", "Loop", "Scan", "IsNaN"}
+    for values, specs in ((model.graph.input, graph.signature.inputs), (model.graph.output, graph.signature.outputs)):
+        for value, spec in zip(values, specs):
+            names = [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+            wanted = [axis if isinstance(axis, int) else getattr(axis, "name", "time_out") for axis in spec.shape]
+            assert (value.name, names) == (spec.name, wanted)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_tensorrt_rtx_builds_an_engine_of_the_precision_asked_for(small_bundle: Bundle, tmp_path, precision) -> None:
+    try:
+        find_builder("trt-rtx")
+    except BackendError as error:
+        pytest.skip(error.message)
+    graph = small_bundle.graph()
+    source = in_precision(small_bundle.checked(graph.artifacts[0].files[0]), precision, tmp_path / "model.onnx")
+    out = tmp_path / "model.engine"
+    details = build_engine(source, graph.signature, format="trt-rtx", out=out, precision=precision)
+    assert out.stat().st_size > 1000
+    assert details["num_profiles"] == len(graph.signature.profiles()) == 4
+    other = "fp16" if precision != "fp16" else "fp32"
+    with pytest.raises(ExportError):
+        build_engine(source, graph.signature, format="trt-rtx", out=out, precision=other)
