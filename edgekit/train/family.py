@@ -66,7 +66,13 @@ class LoadedModel:
 class ModelCode(Protocol):
     """What a family's `model.py` offers. It is imported only when a module is needed."""
 
-    def random_model(self, config: Any, head: str, seed: int) -> LoadedModel: ...
+    def build(self, config: Any, head: str | None) -> torch.nn.Module:
+        """The module, with weights as torch makes them; None: without a head."""
+        ...
+
+    def random_model(self, config: Any, head: str, seed: int) -> LoadedModel:
+        """Fresh weights, for shapes and latency."""
+        ...
 
     def load_model(self, checkpoint: Path | str, variant: str | None, head: str | None) -> tuple[str, LoadedModel]:
         """The variant's name and the model of a checkpoint."""

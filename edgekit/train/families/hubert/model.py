@@ -15,7 +15,7 @@ from edgekit.train.layers.hubert.head import WithHead, chosen_head, loaded_model
 from edgekit.train.layers.hubert.weights import has_head, load_weights
 
 
-def build(config: Config, head: str) -> WithHead:
+def build(config: Config, head: str | None) -> WithHead:
     """The module, with weights as torch makes them."""
     return WithHead(HubertEncoder(config), config.hidden_size, config.vocab_size if head == "ctc" else None)
 

@@ -72,7 +72,7 @@ class FbankStudentEncoder(nn.Module):
         return self.encoder(self.front_end(log_mel_BFM, lengths_B), frame_lengths_B), frame_lengths_B
 
 
-def build(config: Config, head: str) -> WithHead:
+def build(config: Config, head: str | None) -> WithHead:
     """The module, with weights as torch makes them."""
     encoder = HubertEncoder(config) if config.front_end == "waveform" else FbankStudentEncoder(config)
     return WithHead(encoder, config.hidden_size, config.vocab_size if head == "ctc" else None)
