@@ -14,17 +14,16 @@ os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS
 
 import argparse
 import json
-import platform
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import kaldi_native_fbank  # type: ignore[import-untyped]
 import numpy as np
 import numpy.typing as npt
+from shared.interval import median_interval
+from shared.record import describe, load, record, write_result
 
 from edgekit.runtime.features.audio import Float32, load_audio
 from edgekit.runtime.features.fbank import Fbank, FbankConfig
@@ -66,21 +65,6 @@ def take_turns(contenders: dict[str, Compute], waveform: Float32, num_repeats: i
     return times_ms
 
 
-def ratio_interval(ours_ms: Floats, theirs_ms: Floats) -> tuple[float, float, float]:
-    """The median over turns of theirs / ours, and its 95 % interval by bootstrap."""
-    ratios = theirs_ms / ours_ms
-    drawn = np.random.default_rng(0).choice(ratios, (2000, len(ratios)))
-    low, high = np.percentile(np.median(drawn, axis=1), [2.5, 97.5])
-    return float(np.median(ratios)), float(low), float(high)
-
-
-def cpu() -> str:
-    """The processor's name as the system gives it."""
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=10.0)
@@ -88,6 +72,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the result here")
     arguments = parser.parse_args()
 
+    result = record("features", ("numpy", "kaldi-native-fbank"))
     config = FbankConfig()
     waveform = np.resize(
         np.concatenate([load_audio(clip) for clip in sample_clips()]), int(arguments.seconds * config.sample_rate)
@@ -98,7 +83,7 @@ def main() -> None:
 
     rows: list[dict[str, Any]] = []
     for name, compute in contenders.items():
-        ratio, low, high = ratio_interval(times_ms["edgekit"], times_ms[name])
+        ratio = median_interval(times_ms[name] / times_ms["edgekit"])
         p50, p90, p99 = np.percentile(times_ms[name], [50, 90, 99])
         rows.append(
             {
@@ -106,24 +91,20 @@ def main() -> None:
                 "cpu_p50_ms": round(p50, 3),
                 "cpu_p90_ms": round(p90, 3),
                 "cpu_p99_ms": round(p99, 3),
-                "times_edgekit": round(ratio, 2),
-                "interval_95": [round(low, 2), round(high, 2)],
+                "times_edgekit": round(ratio.median, 2),
+                "interval_95": [round(ratio.low, 2), round(ratio.high, 2)],
                 "mean_abs_difference": float(np.abs(compute(waveform) - expected).mean()),
             }
         )
-    result = {
-        "benchmark": "features",
+    result |= {
+        "load_after": load(),
         "seconds_of_audio": arguments.seconds,
         "repeats": arguments.repeats,
         "threads": 1,
-        "device": f"{cpu()}, {platform.machine()}, {platform.system()}",
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("numpy", "kaldi-native-fbank")},
         "rows": rows,
         "raw_cpu_ms": {name: [round(value, 4) for value in values] for name, values in times_ms.items()},
     }
-    print(f"{arguments.seconds:g} s of speech, 80 bins, one thread, {result['device']}, {result['date']}")
+    print(f"{arguments.seconds:g} s of speech, 80 bins, one thread; {describe(result)}")
     print(f"{'':20}{'CPU p50':>10}{'p90':>10}{'p99':>10}   {'x edgekit (95 %)':<22}{'mean |difference|'}")
     for row in rows:
         low, high = row["interval_95"]
@@ -132,10 +113,9 @@ def main() -> None:
             f"{row['times_edgekit']:.2f} ({low:.2f} to {high:.2f})".ljust(74)
             + f"{row['mean_abs_difference']:.1e}"
         )
-    text = json.dumps(result)
-    print(text)
+    print(json.dumps(result))
     if arguments.json:
-        arguments.json.write_text(text + "\n", encoding="utf-8")
+        write_result(arguments.json, result)
 
 
 if __name__ == "__main__":

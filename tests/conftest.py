@@ -1,4 +1,4 @@
-"""What tests share: the real data, and a bundle whose "speech" is known exactly and needs no torch."""
+"""What tests share: real data, TensorRT-RTX, and a bundle whose "speech" is known exactly and needs no torch."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit.core.bundle import Artifact, Bundle, Graph, Manifest, open_bundle, writing
+from edgekit.core.bundle import Artifact, Bundle, Graph, Manifest, open_bundle
+from edgekit.core.bundle_writer import writing
+from edgekit.core.errors import BackendError
 from edgekit.core.reference import Reference
 from edgekit.core.signature import Derived, Dim, Signature, TensorSpec
+from edgekit.runtime.tensorrt.library import load_module
 
 LABELS = ("<pad>", "|", "A", "B", "C", "D")
 LEVELS = np.linspace(-0.75, 0.75, len(LABELS)).astype(np.float32)
@@ -30,6 +33,15 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; EDGEKIT_SHARED_DATA names another folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def rtx() -> Any:
+    """The Python module of TensorRT-RTX; tests that use it are skipped where it is not installed."""
+    try:
+        return load_module("trt-rtx")
+    except BackendError as error:
+        pytest.skip(f"TensorRT-RTX: {error.message}")
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated
 
@@ -60,9 +59,8 @@ def main() -> None:
         if error.hint:
             print(f"hint:  {error.hint}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # the reader of our output has closed it (`| head`): nothing failed
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as leaving:
+        # typer and rich leave with 1 where the reader of our output has closed it (`| head`), but nothing failed
+        if isinstance(leaving.__context__, BrokenPipeError):
+            sys.exit(0)
+        raise

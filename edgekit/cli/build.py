@@ -30,7 +30,10 @@ def build(
 
     requests = requests_of(format, precision, openvino=openvino, trt=trt, trt_rtx=trt_rtx)
     if not requests:
-        raise UsageError("expected what to build", hint=f"edgekit build {bundle} --openvino")
+        raise UsageError(
+            "expected what to build besides the fp32 ONNX, which every bundle has; received nothing",
+            hint=f"edgekit build {bundle} --openvino",
+        )
     made = []
     with progress() as report:
         for request in requests:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 from edgekit.cli.formats import requests_of
 from edgekit.cli.inspect import print_artifacts
 from edgekit.cli.options import Formats, Json, OpenVino, Precision, Trt, TrtRtx
-from edgekit.cli.output import log, print_json, progress, table
+from edgekit.cli.output import discard, log, print_json, progress, table
 
 
 def export(
@@ -50,7 +51,12 @@ def export(
                 build(bundle.path, wanted, log=lambda text: log(f"  {text}"))
             except EdgekitError as error:
                 failures.append((wanted.command(bundle.path), error))
-        _finish(bundle.path, latency, json, report)
+        try:
+            _finish(bundle.path, latency, json, report)
+        except (BrokenPipeError, SystemExit):  # nobody reads the table, but what failed is still to be said
+            if not failures:
+                raise
+            discard(sys.stdout)
     for command, failure in failures:
         log(f"error: {failure.message}")
         if failure.hint:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 
@@ -17,8 +18,16 @@ def print_json(data: Any) -> None:
 
 
 def log(text: str) -> None:
-    """A line for a person, to standard error."""
-    typer.echo(text, err=True)
+    """A line for a person, to standard error. That nobody reads it (`2>&1 | head`) stops no work."""
+    try:
+        typer.echo(text, err=True)
+    except BrokenPipeError:
+        discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Send what a stream still holds, and all that follows, nowhere: its reader has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def table(

@@ -17,8 +17,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
-from onnx import FunctionProto, ModelProto, NodeProto, helper, numpy_helper
+from onnx import AttributeProto, FunctionProto, ModelProto, NodeProto, helper, numpy_helper
 from onnx.inliner import inline_local_functions
+
+from edgekit.core.errors import ExportError
 
 DOMAIN = "edgekit"
 _FUSED = "com.microsoft"
@@ -39,18 +41,18 @@ def add_functions(model: ModelProto) -> None:
     opset = next(entry.version for entry in model.opset_import if entry.domain == "")
     present = {entry.domain for entry in model.opset_import}
     model.opset_import.extend(helper.make_opsetid(d, 1) for d in (DOMAIN, _FUSED) if d not in present)
-    for name in names:
-        model.functions.append(_fused(name, opset))
-    sizes = {_sizes(name) for name in names}
-    if len({num_heads for num_heads, _ in sizes}) > 1:
-        raise ValueError(f"one body of MultiHeadAttention serves one number of heads, got {sorted(sizes)}")
-    model.functions.append(_stand_in(next(iter(sizes)), opset))
+    heads = {_sizes(name)[0] for name in names}
+    if len(heads) > 1:
+        raise ExportError(f"expected one number of attention heads in a graph, received {sorted(heads)}")
+    # what is called stands before its callers: onnx's own evaluator reads functions in one pass
+    model.functions.append(_stand_in(heads.pop(), opset))
+    model.functions.extend(_fused(name, opset) for name in names)
 
 
 def plain(model: ModelProto) -> ModelProto:
     """The same graph in standard operators alone, attention written out, without functions."""
-    if not any(function.domain == DOMAIN for function in model.functions):
-        return inline_local_functions(model) if model.functions else model
+    if not model.functions:
+        return model
     opset = next(entry.version for entry in model.opset_import if entry.domain == "")
     kept = [function for function in model.functions if function.domain not in (DOMAIN, _FUSED)]
     bodies = [_plain(function.name, opset) for function in model.functions if function.domain == DOMAIN]
@@ -118,11 +120,12 @@ def _plain(name: str, opset: int) -> FunctionProto:
     return _function(DOMAIN, name, ["q", "k", "v", "bias"], nodes, opset)
 
 
-def _stand_in(sizes: tuple[int, int], opset: int) -> FunctionProto:
-    """`com.microsoft::MultiHeadAttention` as far as `_fused` uses it."""
-    num_heads, head_dim = sizes
+def _stand_in(num_heads: int, opset: int) -> FunctionProto:
+    """`com.microsoft::MultiHeadAttention` as far as `_fused` uses it, for heads of any size."""
+    factor = helper.make_node("Constant", [], ["factor"])
+    factor.attribute.add(name="value_float", ref_attr_name="scale", type=AttributeProto.FLOAT)
     nodes = [
-        _constant("factor", np.float32(head_dim**-0.5)),
+        factor,
         helper.make_node("Mul", ["q", "factor"], ["q_scaled"]),
         *_written_out(num_heads, "q_scaled", "k", "v", None),
     ]

@@ -10,10 +10,12 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
-from edgekit.core.bundle import Artifact, Bundle, BundleWriter, Graph, StoredFile, open_bundle, writing
+from edgekit.core.bundle import Artifact, Bundle, Graph, StoredFile, open_bundle
+from edgekit.core.bundle_writer import BundleWriter, writing
 from edgekit.core.errors import BackendError, BundleError, UsageError
 from edgekit.core.files import explained
 from edgekit.export.verify import check_artifact, load_reference
+from edgekit.runtime.session import unknown
 
 FORMATS = ("onnx", "openvino", "trt", "trt-rtx")
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -28,9 +30,9 @@ class Request:
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
-            raise UsageError(f"expected a format among {', '.join(FORMATS)}; received {self.format!r}")
+            raise unknown("format", self.format, FORMATS)
         if self.precision not in PRECISIONS:
-            raise UsageError(f"expected a precision among {', '.join(PRECISIONS)}; received {self.precision!r}")
+            raise unknown("precision", self.precision, PRECISIONS)
 
     def __str__(self) -> str:
         return f"{self.format} {self.precision}"

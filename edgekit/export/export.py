@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 import edgekit
-from edgekit.core.bundle import Artifact, Bundle, Graph, Manifest, writing
+from edgekit.core.bundle import Artifact, Bundle, Graph, Manifest
+from edgekit.core.bundle_writer import writing
 from edgekit.core.errors import UsageError
 from edgekit.core.reference import Reference
 from edgekit.core.settings import apply_settings, settings_to_dict
@@ -61,6 +62,7 @@ def export(request: ExportRequest, out: Path | None = None, *, report: Report = 
     Raises:
         UsageError: an unknown family, variant, head or setting.
         CheckpointError: the checkpoint does not fit.
+        AudioError: a recording cannot be used.
         VerificationError: the graph answers otherwise than torch; nothing is written then.
     """
     report("loading the model")
@@ -72,17 +74,17 @@ def export(request: ExportRequest, out: Path | None = None, *, report: Report = 
     origin = "real" if request.audio else "synthesised"
     from edgekit.export.onnx import export_onnx
 
+    signatures = model.config.graphs(model.head)
+    references = {name: make_reference(model, signature, audio, origin) for name, signature in signatures.items()}
     with writing(path) as writer:
         graphs: dict[str, Graph] = {}
-        references: dict[str, Reference] = {}
-        for name, signature in model.config.graphs(model.head).items():
+        for name, signature in signatures.items():
             report(f"exporting graph {name} to ONNX")
             with writer.staging() as folder:
                 operators = export_onnx(model.module, signature, folder / "model.onnx")
                 file = writer.add(folder / "model.onnx", f"{name}-onnx-fp32")
             made = Artifact("onnx", "fp32", (file,), reason="not executed", details={"operators": operators})
             graphs[name] = Graph(signature, (made,))
-            references[name] = make_reference(model, signature, audio, origin)
         assets = {
             reference_asset(name): writer.add_bytes(reference.to_bytes(), reference_asset(name), ".npz")
             for name, reference in references.items()
@@ -115,23 +117,30 @@ def export(request: ExportRequest, out: Path | None = None, *, report: Report = 
 def make_reference(model: LoadedModel, signature: Signature, audio: Sequence[Path], origin: str) -> Reference:
     """The torch model's answers on recordings, each alone, at three lengths or more.
 
-    The recordings joined end to end are one item more; fewer than three recordings are also cut to parts.
+    The recordings joined end to end are one item more; where they have fewer than three lengths, parts of the longest
+    are added. What is longer than the graph takes is cut.
     """
     import torch
 
-    features = open_features(model.features)
-    waves = [load_audio(path, features.sample_rate, min_samples=features.min_samples) for path in audio]
-    if len(waves) < 3:
-        waves += [waves[0][: max(features.min_samples, len(waves[0]) * part // 8)] for part in (3, 5, 7)]
-    waves.append(np.concatenate(waves))
     data, lengths = (
         next(spec for spec in signature.inputs if isinstance(spec.lengths_of, Dim) is counts)
         for counts in (False, True)
     )
     assert isinstance(lengths.lengths_of, Dim)
+    longest = lengths.lengths_of.max
+    features = open_features(model.features)
+    waves = []
+    for path in audio:
+        wave = load_audio(path, features.sample_rate, min_samples=features.min_samples)
+        num = len(features(wave))
+        waves.append(wave if num <= longest else wave[: len(wave) * longest // num])
+    if len({len(features(wave)) for wave in waves}) < 3:
+        whole = max(waves, key=len)
+        waves += [whole[: max(features.min_samples, len(whole) * part // 8)] for part in (3, 5, 7)]
+    waves.append(np.concatenate(waves))
     inputs, outputs = [], []
     for wave in waves:
-        x = features(wave)[: lengths.lengths_of.max]
+        x = features(wave)[:longest]
         item = {data.name: x[None], lengths.name: np.array([len(x)], lengths.dtype)}
         with torch.no_grad():
             answers = model.module(*(torch.from_numpy(item[spec.name]) for spec in signature.inputs))

@@ -21,19 +21,12 @@ from onnx import TensorProto, inliner
 from edgekit.core.errors import BackendError, BundleError, ExportError
 from edgekit.core.files import explained, write_atomic
 from edgekit.core.signature import Signature
-from edgekit.export.precision import float_types, value_types
+from edgekit.export.graph_types import float_types, value_types
 from edgekit.runtime import cuda
-from edgekit.runtime.backends.tensorrt import (
-    check_engine,
-    engine_log,
-    engine_precisions,
-    listening,
-    load_module,
-    logged_errors,
-    machine_key,
-    probe,
-    read_engine,
-)
+from edgekit.runtime.backends.tensorrt import probe
+from edgekit.runtime.tensorrt.engine import check_engine, engine_precisions, read_engine
+from edgekit.runtime.tensorrt.key import machine_key
+from edgekit.runtime.tensorrt.library import engine_log, listening, load_module, logged_errors
 
 _TRT_TYPES: dict[int, str] = {TensorProto.FLOAT: "FLOAT", TensorProto.FLOAT16: "HALF", TensorProto.BFLOAT16: "BF16"}
 _PRECISIONS = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}

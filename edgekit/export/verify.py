@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.core.bundle import Artifact, Bundle, open_bundle, writing
+from edgekit.core.bundle import Artifact, Bundle, open_bundle
+from edgekit.core.bundle_writer import writing
 from edgekit.core.errors import BackendError, BundleError, VerificationError
 from edgekit.core.reference import Reference
 from edgekit.core.signature import Dim, Signature, TensorSpec
 from edgekit.runtime.backends.base import SessionOptions
-from edgekit.runtime.session import backend_for, backend_module, open_artifact
+from edgekit.runtime.session import backend_for, backend_module, open_artifact, remake_command
 
 Arrays = dict[str, np.ndarray]
 
@@ -48,16 +49,21 @@ class Comparison:
 def verify_bundle(path: Path | str, *, options: SessionOptions | None = None) -> list[tuple[str, Artifact]]:
     """Check every artifact of a bundle that this machine can execute, and record it in the manifest.
 
-    An artifact that fails is recorded as failed, and the runtime then refuses it.
+    An artifact that fails is recorded as failed, and the runtime then refuses it. What this machine cannot execute
+    keeps the record that it has.
+
+    Args:
+        options: a device in it is one that must be there.
 
     Returns:
-        Per artifact, its graph's name and its new record.
+        Per artifact, its graph's name and what was found here and now.
 
     Raises:
         VerificationError: one failed; names its first bad output. The manifest is written first.
+        BackendError: a device was asked for and no artifact could be executed on it.
     """
     bundle = open_bundle(path)
-    checked = []
+    checked: list[tuple[str, Artifact]] = []
     failure: VerificationError | None = None
     manifest = bundle.manifest
     for name, graph in manifest.graphs.items():
@@ -66,11 +72,16 @@ def verify_bundle(path: Path | str, *, options: SessionOptions | None = None) ->
             try:
                 record = check_artifact(bundle, name, artifact, reference, options)
             except VerificationError as error:
-                failure = failure or error
+                hint = remake_command(bundle, name, artifact)
+                failure = failure or VerificationError(f"{_called(artifact)}: {error.message}", hint=hint)
                 record = replace(artifact, parity=None, reason=error.message, failed=True)
             checked.append((name, record))
-            graph = graph.with_artifact(record)
+            if _executed(record) or not _executed(artifact):
+                graph = graph.with_artifact(record)
         manifest = replace(manifest, graphs={**manifest.graphs, name: graph})
+    if options is not None and options.device is not None and not any(_executed(record) for _, record in checked):
+        reasons = "; ".join(f"{_called(record)}: {record.reason}" for _, record in checked)
+        raise BackendError(f"expected to execute {path} on {options.device}, received {reasons}", hint="edgekit doctor")
     with writing(path) as writer:
         if open_bundle(path).manifest.files() != bundle.manifest.files():
             raise BundleError(f"{path} was rebuilt while it was checked", hint=f"edgekit verify {path}")
@@ -78,6 +89,15 @@ def verify_bundle(path: Path | str, *, options: SessionOptions | None = None) ->
     if failure is not None:
         raise failure
     return checked
+
+
+def _executed(artifact: Artifact) -> bool:
+    """Whether it was ever executed, rightly or wrongly."""
+    return artifact.parity is not None or artifact.failed
+
+
+def _called(artifact: Artifact) -> str:
+    return f"{artifact.format} {artifact.precision}"
 
 
 def reference_asset(graph: str) -> str:
@@ -130,8 +150,9 @@ def check_answers(session: Any, reference: Reference, tolerance: Tolerance) -> d
     signature: Signature = session.signature
     alone = [session.run(item) for item in reference.inputs]
     found = {"alone": _compare("alone", signature, alone, reference.outputs, tolerance)}
-    if signature.batch is not None and signature.batch.max >= len(reference.inputs) > 1:
-        together = unbatch(signature, session.run(batch(signature, reference.inputs)), reference.inputs)
+    most = 1 if signature.batch is None else min(signature.batch.max, len(reference.inputs))
+    if most > 1:
+        together = _run_batched(session, reference.inputs, most)
         found["batched"] = _compare("batched", signature, together, reference.outputs, tolerance)
     lengths = sorted({int(length) for item in reference.inputs for length in _lengths(signature, item)})
     return {
@@ -143,6 +164,16 @@ def check_answers(session: Any, reference: Reference, tolerance: Tolerance) -> d
         **{f"{how}_{key}": value for how, result in found.items() for key, value in vars(result).items()},
         "date": datetime.now(timezone.utc).date().isoformat(),
     }
+
+
+def _run_batched(session: Any, items: Sequence[Mapping[str, np.ndarray]], most: int) -> list[Arrays]:
+    """Each item's answer, run `most` at a time; the last batch is filled up from the one before it."""
+    answers: dict[int, Arrays] = {}
+    for start in range(0, len(items), most):
+        first = min(start, len(items) - most)
+        group = items[first : first + most]
+        answers |= enumerate(unbatch(session.signature, session.run(batch(session.signature, group)), group), first)
+    return [answers[index] for index in range(len(items))]
 
 
 def batch(signature: Signature, items: Sequence[Mapping[str, np.ndarray]]) -> Arrays:
@@ -197,6 +228,8 @@ def _compare(
         for spec in signature.outputs:
             pairs.append(_pair(f"{how}, item {index}, output {spec.name}", spec, got, want, tolerance))
     floats = [(a.ravel(), b.ravel()) for a, b in pairs if a.dtype.kind == "f"]
+    if not floats:
+        return Comparison(0.0, 0.0, 1.0)
     got64 = np.concatenate([a for a, _ in floats]).astype(np.float64)
     want64 = np.concatenate([b for _, b in floats]).astype(np.float64)
     error = np.abs(got64 - want64)

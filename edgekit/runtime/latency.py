@@ -11,7 +11,7 @@ from edgekit.devices.measure import measure_latency
 from edgekit.runtime.backends.base import SessionOptions
 from edgekit.runtime.features.audio import load_audio
 from edgekit.runtime.samples import sample_clips
-from edgekit.runtime.session import backend_for
+from edgekit.runtime.session import open_artifact
 from edgekit.runtime.tasks.speech import SpeechGraph
 
 AUDIO_S = (1, 5, 10)
@@ -23,7 +23,9 @@ def measure_bundle(bundle: Bundle) -> list[dict[str, Any]]:
     for artifact in bundle.graph().artifacts:
         if artifact.parity is None:
             continue
-        graph = SpeechGraph(bundle, backend_for(artifact.format), SessionOptions(precision=artifact.precision))
+        # by artifact and not by backend: TensorRT's runs two formats
+        session = open_artifact(bundle, "infer", artifact, SessionOptions(precision=artifact.precision))
+        graph = SpeechGraph(bundle, session)
         rate = graph.features.sample_rate
         speech = np.concatenate([load_audio(clip, rate) for clip in sample_clips()])
         for audio_s in AUDIO_S:

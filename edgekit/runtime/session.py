@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,8 +25,15 @@ def backend_module(name: str) -> Any:
         UsageError: there is none of that name.
     """
     if name not in BACKENDS:
-        raise UsageError(f"expected a backend among {', '.join(BACKENDS)}; received {name!r}")
+        raise unknown("backend", name, BACKENDS)
     return importlib.import_module(f"edgekit.runtime.backends.{name}")
+
+
+def unknown(kind: str, name: str, known: Sequence[str]) -> UsageError:
+    """The error for a name that is not among `known`, with the nearest one."""
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else None
+    return UsageError(f"expected a {kind} among {', '.join(known)}; received {name!r}", hint=hint)
 
 
 def backend_for(format: str) -> str:
@@ -73,7 +81,7 @@ def open_session(
         elif artifact.failed:
             raise BundleError(
                 f"{artifact.format} {artifact.precision} of {bundle.path} failed its check: {artifact.reason}",
-                hint=f"edgekit build {bundle.path} --format {artifact.format} --precision {artifact.precision}",
+                hint=remake_command(bundle, graph, artifact),
             )
         else:
             return open_artifact(bundle, graph, artifact, options)
@@ -97,6 +105,14 @@ def open_artifact(bundle: Bundle, graph: str, artifact: Artifact, options: Sessi
         source = bundle.graph(graph).artifacts[0].files[0].sha256
         options = replace(options, engine={**artifact.engine, "bundle_onnx_sha256": source})
     return CheckedSession(module.open(files, bundle.graph(graph).signature, options))
+
+
+def remake_command(bundle: Bundle, graph: str, artifact: Artifact) -> str:
+    """The command that makes an artifact anew: the fp32 ONNX comes from an export, all else from it."""
+    if artifact is bundle.graph(graph).artifacts[0]:
+        checkpoint = bundle.manifest.provenance["weights"].get("name")
+        return " ".join(filter(None, ("edgekit export", bundle.manifest.family, checkpoint, "--out", str(bundle.path))))
+    return f"edgekit build {bundle.path} --format {artifact.format} --precision {artifact.precision}"
 
 
 def _artifact_for(bundle: Bundle, graph: str, module: Any, precision: str) -> Artifact | None:

@@ -14,7 +14,8 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from edgekit.core.errors import ExportError, UsageError
-from edgekit.export.precision import cast_graph, float_types, value_types
+from edgekit.export.graph_types import float_types, value_types
+from edgekit.export.precision import cast_graph
 
 LOW = {"fp16": "float16", "bf16": "bfloat16"}
 ENCODER = """

@@ -20,7 +20,9 @@ from edgekit.core.signature import Derived, Dim, Signature, TensorSpec
 from edgekit.export.precision import cast_graph
 from edgekit.export.tensorrt import build_engine, check_network, engine_key, find_builder, network_flags
 from edgekit.runtime import cuda
-from edgekit.runtime.backends.tensorrt import engine_log, load_module, probe, read_engine
+from edgekit.runtime.backends.tensorrt import probe
+from edgekit.runtime.tensorrt.engine import read_engine
+from edgekit.runtime.tensorrt.library import engine_log
 
 BATCH = Dim("batch", ((1, 1, 4),))
 TIME = Dim("time", ((9, 50, 64), (65, 100, 200)))
@@ -90,14 +92,6 @@ def simple(folder: Path, body: str, inputs: str, outputs: str, opsets: str = '""
     text = f"<ir_version: 10, opset_import: [{opsets}]> g ({inputs}) => ({outputs}) {{ {body} }}"
     onnx.save(onnx.parser.parse_model(text), folder / "simple.onnx")
     return folder / "simple.onnx"
-
-
-@pytest.fixture(scope="module")
-def rtx() -> Any:
-    try:
-        return load_module("trt-rtx")
-    except BackendError as error:
-        pytest.skip(f"TensorRT-RTX: {error.message}")
 
 
 @pytest.fixture(scope="module", params=["fp32", "fp16", "bf16"])

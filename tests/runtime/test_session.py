@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekit.core.bundle import Bundle, open_bundle, writing
+from edgekit.core.bundle import Bundle, open_bundle
+from edgekit.core.bundle_writer import writing
 from edgekit.core.errors import BackendError, BundleError, SignatureError, UsageError
 from edgekit.runtime.backends.base import SessionOptions
 from edgekit.runtime.session import BACKENDS, backend_for, backend_module, open_session, probe_all

@@ -11,10 +11,9 @@ import numpy as np
 
 from edgekit.core.bundle import Bundle
 from edgekit.core.signature import Dim
-from edgekit.runtime.backends.base import SessionOptions
 from edgekit.runtime.features import open_features
 from edgekit.runtime.features.audio import as_waveform, load_audio, windows
-from edgekit.runtime.session import open_session
+from edgekit.runtime.session import CheckedSession
 
 WINDOW_S = 20.0
 OVERLAP_S = 4.0
@@ -52,11 +51,11 @@ class Timing:
 
 
 class SpeechGraph:
-    """A bundle's graph over recordings."""
+    """A bundle's graph over recordings, in an open session."""
 
-    def __init__(self, bundle: Bundle, backend: str | None, options: SessionOptions) -> None:
+    def __init__(self, bundle: Bundle, session: CheckedSession) -> None:
         self.features = open_features(bundle.manifest.features)
-        self.session = open_session(bundle, backend=backend, options=options)
+        self.session = session
         self._hop = round(bundle.manifest.output["frame_s"] * self.features.sample_rate)
         signature = self.session.signature
         self._data = next(spec for spec in signature.inputs if spec.lengths_of is None)

@@ -10,6 +10,7 @@ import numpy as np
 
 from edgekit.core.bundle import Bundle
 from edgekit.runtime.backends.base import SessionOptions
+from edgekit.runtime.session import open_session
 from edgekit.runtime.tasks.speech import Audio, SpeechGraph
 
 
@@ -36,7 +37,7 @@ class SpeechEmbedding:
     def __init__(self, bundle: Bundle, backend: str | None, options: SessionOptions) -> None:
         self.bundle = bundle
         self._frame_s: float = bundle.manifest.output["frame_s"]
-        self._graph = SpeechGraph(bundle, backend, options)
+        self._graph = SpeechGraph(bundle, open_session(bundle, backend=backend, options=options))
 
     @property
     def session(self) -> Any:

@@ -10,6 +10,7 @@ from edgekit.core.bundle import Bundle
 from edgekit.core.errors import BundleError
 from edgekit.runtime.backends.base import SessionOptions
 from edgekit.runtime.decode.ctc import Word, greedy, merge_windows, words
+from edgekit.runtime.session import open_session
 from edgekit.runtime.tasks.speech import Audio, SpeechGraph, Timing
 
 
@@ -53,7 +54,7 @@ class SpeechRecognition:
         self._blank: int = output["blank"]
         self._delimiter: str = output["delimiter"]
         self._frame_s: float = output["frame_s"]
-        self._graph = SpeechGraph(bundle, backend, options)
+        self._graph = SpeechGraph(bundle, open_session(bundle, backend=backend, options=options))
 
     @property
     def session(self) -> Any:

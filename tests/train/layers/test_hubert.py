@@ -9,7 +9,7 @@ from transformers import HubertModel
 
 from edgekit.core.errors import CheckpointError
 from edgekit.train.layers.hubert.config import HubertConfig
-from edgekit.train.layers.hubert.encoder import HubertEncoder, fold_weight_norm, init_weights
+from edgekit.train.layers.hubert.encoder import HubertEncoder, deploy, init_weights
 
 SMALL = {
     "hidden_size": 48,
@@ -61,12 +61,13 @@ def test_padded_items_answer_as_transformers_does_for_each_alone(kind: str, junk
             torch.testing.assert_close(states[index, : frames[index]], alone, atol=5e-5, rtol=1e-4)
 
 
-def test_folding_the_weight_norm_changes_no_answer() -> None:
-    _, ours = pair("base")
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_form_for_inference_changes_no_answer(kind: str) -> None:
+    _, ours = pair(kind)
     wave, lengths = speechlike(2, 4000), torch.tensor([4000, 3000])
     with torch.no_grad():
         before = ours(wave, lengths)[0]
-        names = ours.apply(fold_weight_norm).state_dict()
+        names = ours.apply(deploy).state_dict()
         after = ours(wave, lengths)[0]
     assert not [name for name in names if "parametrizations" in name]
     torch.testing.assert_close(before, after, atol=1e-5, rtol=1e-5)

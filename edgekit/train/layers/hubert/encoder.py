@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from edgekit.train.layers.hubert.config import HubertConfig
-from edgekit.train.layers.hubert.front_end import WaveformFrontEnd
+from edgekit.train.layers.hubert.front_end import LayerNormConv, WaveformFrontEnd
 from edgekit.train.layers.hubert.transformer import PositionalConv, Transformer
 
 
@@ -54,6 +54,7 @@ def init_weights(module: nn.Module) -> None:
     """
     if isinstance(module, PositionalConv):
         conv = module.conv
+        assert isinstance(conv, nn.Conv1d), "weights are made before they are deployed"
         weight = torch.randn_like(conv.weight) * (2 * math.sqrt(1 / (conv.kernel_size[0] * conv.in_channels)))
         if parametrize.is_parametrized(conv, "weight"):
             conv.weight = weight  # the parametrisation splits it into direction and gain
@@ -70,7 +71,7 @@ def init_weights(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-def fold_weight_norm(module: nn.Module) -> None:
-    """For `Module.apply`: make inference weights of a module whose positional convolution is weight-normed."""
-    if isinstance(module, PositionalConv):
-        module.fold_weight_norm()
+def deploy(module: nn.Module) -> None:
+    """For `Module.apply`: bring convolutions into their form for inference. The answers stay the same."""
+    if isinstance(module, (PositionalConv, LayerNormConv)):
+        module.deploy()

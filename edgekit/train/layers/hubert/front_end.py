@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.train.layers.activations import activation
+from edgekit.train.layers.convolution import DeployedConv
 from edgekit.train.layers.hubert.config import HubertConfig
 from edgekit.train.layers.masking import valid
 
@@ -61,7 +62,7 @@ class LayerNormConv(nn.Module):
 
     def __init__(self, inputs: int, channels: int, kernel: int, stride: int, bias: bool, act: str, norm: bool) -> None:
         super().__init__()
-        self.conv = nn.Conv1d(inputs, channels, kernel, stride=stride, bias=bias)
+        self.conv: nn.Module = nn.Conv1d(inputs, channels, kernel, stride=stride, bias=bias)
         self.layer_norm = nn.LayerNorm(channels) if norm else None
         self.act = activation(act)
 
@@ -71,6 +72,11 @@ class LayerNormConv(nn.Module):
             h_BCT = self.layer_norm(h_BCT.transpose(1, 2)).transpose(1, 2)
         out: Tensor = self.act(h_BCT)
         return out
+
+    def deploy(self) -> None:
+        """Replace the convolution by its form for inference."""
+        if isinstance(self.conv, nn.Conv1d):
+            self.conv = DeployedConv(self.conv)
 
 
 class WaveformFrontEnd(nn.Module):

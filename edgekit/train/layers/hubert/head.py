@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from edgekit.core.errors import CheckpointError
 from edgekit.train.family import LoadedModel
-from edgekit.train.layers.hubert.encoder import fold_weight_norm, init_weights
+from edgekit.train.layers.hubert.encoder import deploy, init_weights
 from edgekit.train.tokens import LETTERS, ctc_output
 
 
@@ -62,7 +62,7 @@ def loaded_model(
     Raises:
         CheckpointError: the labels do not number the classes of the head.
     """
-    module.apply(fold_weight_norm).eval()
+    module.apply(deploy).eval()
     frame_s = config.frame_s
     if head != "ctc":
         output: dict[str, Any] = {"kind": "embedding", "frame_s": frame_s}

@@ -11,6 +11,7 @@ from torch.nn.utils import parametrizations, parametrize
 
 from edgekit.train.layers.activations import activation
 from edgekit.train.layers.attention import attend
+from edgekit.train.layers.convolution import DeployedConv
 from edgekit.train.layers.hubert.config import HubertConfig
 from edgekit.train.layers.masking import attention_bias, valid
 
@@ -23,7 +24,7 @@ class PositionalConv(nn.Module):
         width, kernel = config.hidden_size, config.num_conv_pos_embeddings
         conv = nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=config.num_conv_pos_embedding_groups)
         self.batch_norm = nn.BatchNorm1d(width) if config.conv_pos_batch_norm else None
-        self.conv = conv if config.conv_pos_batch_norm else parametrizations.weight_norm(conv, dim=2)
+        self.conv: nn.Module = conv if config.conv_pos_batch_norm else parametrizations.weight_norm(conv, dim=2)
         self.act = activation(config.feat_extract_activation)
         self.drop_last = kernel % 2 == 0
 
@@ -37,10 +38,12 @@ class PositionalConv(nn.Module):
         out: Tensor = self.act(h_BDT.transpose(1, 2))
         return out
 
-    def fold_weight_norm(self) -> None:
-        """Replace the weight norm by the weight it computes, for inference."""
+    def deploy(self) -> None:
+        """Replace the weight norm by the weight it computes, and the convolution by its form for inference."""
         if parametrize.is_parametrized(self.conv, "weight"):
             parametrize.remove_parametrizations(self.conv, "weight")
+        if isinstance(self.conv, nn.Conv1d):
+            self.conv = DeployedConv(self.conv)
 
 
 class Attention(nn.Module):

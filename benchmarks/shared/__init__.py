@@ -1,0 +1,1 @@
+"""What every benchmark states and how it decides."""

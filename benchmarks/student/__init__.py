@@ -1,0 +1,1 @@
+"""The parts of `hubert_student.py`."""

@@ -1,0 +1,1 @@
+"""TensorRT and TensorRT-RTX: module, key, engine and execution, for the exporter and the backend alike."""

@@ -1,0 +1,54 @@
+"""A convolution over time in the form in which inference engines run it fastest: two-dimensional, of height one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+_BLOCK = 16
+"""Channels that ONNX Runtime's blocked kernels take at once with AVX-512."""
+
+
+class DeployedConv(nn.Module):
+    """The same answers as an `nn.Conv1d` on `[B, C, T]`, for inference.
+
+    ONNX Runtime has direct kernels for two-dimensional convolutions only; for one dimension it copies all windows and
+    multiplies. A group whose channels do not fill a block is padded with zeros, which those kernels need. One thread
+    of an AMD EPYC with AVX-512, ONNX Runtime 1.32, 2026-11-22: HuBERT Base's positional convolution at 20 s 171 to
+    97 ms, the deep-thin student's 56 to 44 ms (1 s: 4.7 to 2.6 ms), a strided front-end convolution 4 to 8 % less.
+    """
+
+    def __init__(self, conv: nn.Conv1d) -> None:
+        super().__init__()
+        groups = conv.groups
+        inputs, outputs = conv.in_channels // groups, conv.out_channels // groups
+        self.padded = (0, 0) if groups == 1 else (-inputs % _BLOCK, -outputs % _BLOCK)
+        wide_in, wide_out = inputs + self.padded[0], outputs + self.padded[1]
+        self.groups = groups
+        self.conv = nn.Conv2d(
+            groups * wide_in,
+            groups * wide_out,
+            (1, conv.kernel_size[0]),
+            stride=(1, conv.stride[0]),
+            padding=(0, int(conv.padding[0])),
+            groups=groups,
+            bias=conv.bias is not None,
+        )
+        with torch.no_grad():
+            weight = torch.zeros(groups, wide_out, wide_in, 1, conv.kernel_size[0])
+            weight[:, :outputs, :inputs, 0] = conv.weight.view(groups, outputs, inputs, -1)
+            self.conv.weight.copy_(weight.flatten(0, 1))
+            if conv.bias is not None and self.conv.bias is not None:
+                bias = torch.zeros(groups, wide_out)
+                bias[:, :outputs] = conv.bias.view(groups, outputs)
+                self.conv.bias.copy_(bias.flatten())
+
+    def forward(self, h_BCT: Tensor) -> Tensor:
+        more, surplus = self.padded
+        if more:
+            h_BGCT = h_BCT.view(len(h_BCT), self.groups, -1, h_BCT.shape[2])
+            h_BCT = torch.cat((h_BGCT, torch.zeros_like(h_BGCT[:, :, :more])), 2).flatten(1, 2)
+        out: Tensor = self.conv(h_BCT[:, :, None, :])[:, :, 0, :]
+        if surplus:
+            out = out.view(len(out), self.groups, -1, out.shape[2])[:, :, :-surplus].flatten(1, 2)
+        return out
