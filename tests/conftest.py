@@ -25,6 +25,13 @@ HOP, FRAME = 320, 400
 MEAN = np.where(np.arange(FRAME) < HOP, 1 / HOP, 0).astype(np.float32)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m device_side`, do not even import the other tests: torch is absent there."""
+    if config.option.markexpr != "device_side" or not collection_path.name.startswith("test_"):
+        return None
+    return True if "device_side" not in collection_path.read_text(encoding="utf-8") else None
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data sets; tests that use it are skipped where there is none."""
