@@ -65,18 +65,23 @@ def goals_of(cells: Iterable[Cell]) -> list[dict[str, Any]]:
 
 
 def _goals_on(cell: Cell, run: str) -> list[dict[str, Any]]:
-    base = _compare(cell, f"edgekit-base {run}", f"optimum-base {run}")
-    student = _compare(cell, f"optimum-base {run}", f"fbank {run}")
-    front_ends = _compare(cell, f"waveform {run}", f"fbank {run}")
-    overhead = _overhead(cell["samples"][f"fbank {run}"])
-    where = {"num_threads": cell["num_threads"], "audio_s": cell["audio_s"], "run": run}
+    comparisons = (
+        ("base", _compare(cell, f"edgekit-base {run}", f"optimum-base {run}"), {"at_most": BASE_AT_MOST}),
+        ("student", _compare(cell, f"optimum-base {run}", f"fbank {run}"), {"at_least": FBANK_AT_LEAST}),
+        ("overhead", _overhead(cell["samples"][f"fbank {run}"]), {"at_most": OVERHEAD_AT_MOST}),
+        ("waveform / fbank", _compare(cell, f"waveform {run}", f"fbank {run}"), {}),
+    )
     return [
-        _goal(where, "base", base, f"<= {BASE_AT_MOST:g}", base["wall"].verdict(at_most=BASE_AT_MOST)),
-        _goal(where, "student", student, f">= {FBANK_AT_LEAST:g}", student["wall"].verdict(at_least=FBANK_AT_LEAST)),
-        _goal(
-            where, "overhead", overhead, f"< {OVERHEAD_AT_MOST:g}", overhead["wall"].verdict(at_most=OVERHEAD_AT_MOST)
-        ),
-        _goal(where, "waveform / fbank", front_ends, None, None),
+        {
+            "num_threads": cell["num_threads"],
+            "audio_s": cell["audio_s"],
+            "run": run,
+            "goal": goal,
+            **{clock: interval.to_json() for clock, interval in by_clock.items()},
+            **bound,
+            "verdict": by_clock["wall"].verdict(**bound) if bound else None,
+        }
+        for goal, by_clock, bound in comparisons
     ]
 
 
@@ -94,15 +99,3 @@ def _overhead(samples: Mapping[str, Any]) -> dict[str, Interval]:
 
 def _times(cell: Cell, subject: str, clock: str) -> Times:
     return np.asarray(cell["samples"][subject][f"{clock}_ms"], np.float64)
-
-
-def _goal(
-    where: Mapping[str, Any], goal: str, by_clock: Mapping[str, Interval], bound: str | None, verdict: str | None
-) -> dict[str, Any]:
-    return {
-        **where,
-        "goal": goal,
-        **{clock: interval.to_json() for clock, interval in by_clock.items()},
-        "bound": bound,
-        "verdict": verdict,
-    }

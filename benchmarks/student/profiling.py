@@ -19,10 +19,10 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper
-from student.turns import speech
 
 from edgekit.core.bundle import open_bundle
 from edgekit.runtime.features import open_features
+from student.turns import speech
 
 AUDIO_S = 20
 NUM_RUNS = 7

@@ -7,6 +7,7 @@ from typing import Any
 
 from shared.interval import Interval
 from shared.record import describe
+
 from student.flops import MODELS, count, total
 from student.goals import RULES
 

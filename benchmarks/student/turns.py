@@ -7,10 +7,10 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
-from student.subjects import Answer, Float32, Subject
 
 from edgekit.runtime.features.audio import load_audio
 from edgekit.runtime.samples import sample_clips
+from student.subjects import Answer, Float32, Subject
 
 SAMPLE_RATE = 16_000
 PAUSE_S = 0.1

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from student.subjects import Answer, Float32, Subject, of_bundle, of_peer_onnxruntime, of_peer_openvino, of_torch
-from student.turns import speech, take_turns
 
 from edgekit.runtime.backends.openvino import precisions
+from student.subjects import Answer, Float32, Subject, of_bundle, of_peer_onnxruntime, of_peer_openvino, of_torch
+from student.turns import speech, take_turns
 
 MAX_DIFFERENCE = 1e-3
 """Of log-probabilities, between fp32 exports of one checkpoint."""

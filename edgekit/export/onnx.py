@@ -63,7 +63,7 @@ def export_onnx(module: torch.nn.Module, signature: Signature, path: Path) -> di
                 verbose=False,
             )
         except torch.onnx.errors.OnnxExporterError as error:
-            raise ExportError(f"torch cannot export {type(module).__name__}: {error}") from error
+            raise ExportError(f"torch cannot export {type(module).__name__}: {error.__cause__ or error}") from error
     assert program is not None
     model: onnx.ModelProto = program.model_proto
     _name_axes(model, signature)

@@ -47,7 +47,8 @@ class DeployedConv(nn.Module):
         more, surplus = self.padded
         if more:
             h_BGCT = h_BCT.view(len(h_BCT), self.groups, -1, h_BCT.shape[2])
-            h_BCT = torch.cat((h_BGCT, torch.zeros_like(h_BGCT[:, :, :more])), 2).flatten(1, 2)
+            zeros_BGCT = h_BGCT.new_zeros(len(h_BCT), self.groups, more, h_BCT.shape[2])
+            h_BCT = torch.cat((h_BGCT, zeros_BGCT), 2).flatten(1, 2)
         out: Tensor = self.conv(h_BCT[:, :, None, :])[:, :, 0, :]
         if surplus:
             out = out.view(len(out), self.groups, -1, out.shape[2])[:, :, :-surplus].flatten(1, 2)
