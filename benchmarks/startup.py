@@ -88,17 +88,21 @@ def row_of(command: str, runs: Sequence[Mapping[str, float]]) -> dict[str, Any]:
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Markdown."""
-    lines = [
-        "| command | runs | wall median (ms) | 95 % | min to max | CPU median (ms) |",
-        "| --- " + "| ---: " * 5 + "|",
-    ]
+    titles = ("command", "runs", "wall median (ms)", "95 %", "min to max", "CPU median (ms)")
+    lines = [titles, ("---", *["---:"] * 5)]
     for row in rows:
         wall = row["wall_ms"]
         lines.append(
-            f"| `{row['command']}` | {row['num_runs']} | {wall['median']:.0f} | {wall['low']:.0f} to {wall['high']:.0f} | "
-            f"{row['wall_min_ms']:.0f} to {row['wall_max_ms']:.0f} | {row['cpu_p50_ms']:.0f} |"
+            (
+                f"`{row['command']}`",
+                str(row["num_runs"]),
+                f"{wall['median']:.0f}",
+                f"{wall['low']:.0f} to {wall['high']:.0f}",
+                f"{row['wall_min_ms']:.0f} to {row['wall_max_ms']:.0f}",
+                f"{row['cpu_p50_ms']:.0f}",
+            )
         )
-    return "\n".join(lines)
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def say(text: str) -> None:

@@ -7,7 +7,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -37,7 +37,7 @@ def load() -> list[float] | None:
     return [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None
 
 
-def describe(result: dict[str, Any]) -> str:
+def describe(result: Mapping[str, Any]) -> str:
     """One line: processor, instruction sets, versions, date, load."""
     device, versions = result["device"], result["versions"]
     return (
@@ -48,7 +48,7 @@ def describe(result: dict[str, Any]) -> str:
     )
 
 
-def write_result(path: Path, result: dict[str, Any]) -> None:
+def write_result(path: Path, result: Mapping[str, Any]) -> None:
     """One top-level key per line, so that a difference between two results can be read."""
     lines = (f"{json.dumps(key)}: {json.dumps(value)}" for key, value in result.items())
     write_atomic(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())

@@ -65,7 +65,7 @@ def goals_of(cells: Iterable[Cell]) -> list[dict[str, Any]]:
 
 
 def _goals_on(cell: Cell, run: str) -> list[dict[str, Any]]:
-    comparisons = (
+    comparisons: tuple[tuple[str, dict[str, Interval], dict[str, float]], ...] = (
         ("base", _compare(cell, f"edgekit-base {run}", f"optimum-base {run}"), {"at_most": BASE_AT_MOST}),
         ("student", _compare(cell, f"optimum-base {run}", f"fbank {run}"), {"at_least": FBANK_AT_LEAST}),
         ("overhead", _overhead(cell["samples"][f"fbank {run}"]), {"at_most": OVERHEAD_AT_MOST}),

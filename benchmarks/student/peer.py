@@ -7,21 +7,24 @@ import os
 import subprocess
 import sys
 import venv
+from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-_REQUIREMENTS = ("optimum-onnx[onnxruntime]", "torch")
+_PEER = "optimum-onnx[onnxruntime]"
 _CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 _PACKAGES = ("optimum", "optimum-onnx", "transformers", "torch", "onnx", "onnxruntime")
 _OPTIMISATIONS = ("O1", "O2", "O3")
 
 
 def make_environment(folder: Path) -> Path:
-    """Its Python, with the peer installed; an environment that is there already is used as it is."""
+    """Its Python, with the peer and our version of torch; an environment that is there already is used as it is."""
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     if not (folder / "complete").exists():
         venv.create(folder, clear=True, with_pip=True)
-        _run([python, "-m", "pip", "install", "--extra-index-url", _CPU_WHEELS, *_REQUIREMENTS])
+        torch = f"torch=={version('torch').split('+')[0]}"
+        _run([python, "-m", "pip", "install", "--extra-index-url", _CPU_WHEELS, _PEER, torch])
         (folder / "complete").touch()
     return python
 
@@ -50,14 +53,23 @@ def export_peer(python: Path, checkpoint: Path, folder: Path) -> tuple[dict[str,
         this model), and what to record: versions, commands and the peer's words where it cannot.
     """
     cli = python.with_name("optimum-cli")
-    export = [cli, "export", "onnx", "-m", checkpoint, "--task", "automatic-speech-recognition", folder / "none"]
+    export: list[str | Path] = [
+        cli,
+        "export",
+        "onnx",
+        "-m",
+        checkpoint,
+        "--task",
+        "automatic-speech-recognition",
+        folder / "none",
+    ]
     _run(export)
     files = {"none": folder / "none" / "model.onnx"}
     refused = {}
     for level in _OPTIMISATIONS:
-        command = [cli, "onnxruntime", "optimize", "--onnx_model", folder / "none", f"-{level}", "-o", folder / level]
-        ended = _start(command)
-        made = sorted((folder / level).glob("*.onnx"))
+        out = folder / level
+        ended = _start([cli, "onnxruntime", "optimize", "--onnx_model", folder / "none", f"-{level}", "-o", out])
+        made = sorted(out.glob("*.onnx"))
         if ended.returncode == 0 and made:
             files[level] = made[0]
         else:
@@ -80,13 +92,13 @@ def _versions(python: Path) -> dict[str, str]:
     return found
 
 
-def _start(command: list[str | Path]) -> subprocess.CompletedProcess[str]:
+def _start(command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
     # the checkpoint is a local folder: nothing is to be asked of the hub
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     return subprocess.run([str(word) for word in command], capture_output=True, text=True, env=environment, check=False)
 
 
-def _run(command: list[str | Path]) -> subprocess.CompletedProcess[str]:
+def _run(command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
     ended = _start(command)
     if ended.returncode:
         raise SystemExit(f"{command[0]} failed with {ended.returncode}: {_last_line(ended.stderr)}")

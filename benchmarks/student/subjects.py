@@ -154,11 +154,13 @@ def of_peer_openvino(path: Path, precision: str, num_threads: int) -> Subject:
     request: Any = core.compile_model(core.read_model(path), "CPU", config).create_infer_request()
 
     def infer(x: Float32) -> Float32:
-        return _best_at_zero(request.infer({"input_values": x[None]}, share_inputs=True)["logits"][0])
+        logits: Float32 = request.infer({"input_values": x[None]}, share_inputs=True)["logits"][0]
+        return _best_at_zero(logits)
 
     return Subject("optimum-base", "openvino", precision, normalise, infer, PEER_BLANK)
 
 
 def _best_at_zero(logits: Float32) -> Float32:
     """The peer answers logits; the best symbol does not need their softmax, only `greedy` wants it at most 0."""
-    return logits - logits.max(axis=1, keepdims=True)
+    scores: Float32 = logits - logits.max(axis=1, keepdims=True)
+    return scores

@@ -12,6 +12,7 @@ from student.flops import MODELS, count, total
 from student.goals import RULES
 
 _MODELS = ("optimum-base", "edgekit-base", "waveform", "fbank")
+_RATIOS = ("base", "student", "waveform / fbank")
 _NAMES = {
     "onnxruntime fp32": "ONNX Runtime fp32",
     "openvino fp32": "OpenVINO fp32",
@@ -23,7 +24,8 @@ _NAMES = {
 def report(result: Mapping[str, Any]) -> str:
     """All of a result: what ran, times, goals, operations and, where it was taken, the profile."""
     parts = [
-        describe(dict(result)),
+        describe(result),
+        _peer(result),
         *RULES,
         latency_table(result, "wall"),
         "The same in process CPU ms (threads that wait for work count):",
@@ -37,19 +39,15 @@ def report(result: Mapping[str, Any]) -> str:
 
 
 def latency_table(result: Mapping[str, Any], clock: str) -> str:
-    """p50 per threads, length and backend, with the two ratios; for README.md."""
+    """p50 per threads, length and backend, with the ratios; for README.md."""
     times = {_place(row): row[f"{clock}_p50_ms"] for row in result["rows"]}
     ratios = {
-        (goal["num_threads"], goal["audio_s"], goal["run"], goal["goal"]): goal[clock]
-        for goal in result["goals"]
-        if clock in goal
+        (goal["num_threads"], goal["audio_s"], goal["run"], goal["goal"]): goal.get(clock) for goal in result["goals"]
     }
     lines = []
     for threads, audio_s, run in dict.fromkeys(place[:3] for place in times):
         shown = [_ms(times.get((threads, audio_s, run, model))) for model in _MODELS]
-        compared = [
-            _shown(ratios.get((threads, audio_s, run, goal))) for goal in ("base", "student", "waveform / fbank")
-        ]
+        compared = [_shown(ratios.get((threads, audio_s, run, goal))) for goal in _RATIOS]
         lines.append([str(threads), f"{audio_s} s", _NAMES[run], *shown, *compared])
     titles = (
         "threads",
@@ -67,25 +65,23 @@ def latency_table(result: Mapping[str, Any], clock: str) -> str:
 
 
 def goals_table(goals: Iterable[Mapping[str, Any]]) -> str:
-    lines = []
-    for goal in goals:
-        if goal["bound"] is not None:
-            lines.append(
-                [
-                    goal["goal"],
-                    str(goal["num_threads"]),
-                    f"{goal['audio_s']} s",
-                    _NAMES[goal["run"]],
-                    goal["bound"],
-                    _shown(goal["wall"], 3),
-                    _shown(goal.get("cpu"), 3),
-                    goal["verdict"],
-                ]
-            )
-    lines.sort(key=lambda line: line[0])
-    return _table(
-        ("goal", "threads", "audio", "backend", "bound", "wall (95 %)", "CPU (95 %)", "verdict"), lines, num_left=4
-    )
+    """A line per goal, threads, length and backend."""
+    lines = [
+        [
+            goal["goal"],
+            str(goal["num_threads"]),
+            f"{goal['audio_s']} s",
+            _NAMES[goal["run"]],
+            f"<= {goal['at_most']:g}" if "at_most" in goal else f">= {goal['at_least']:g}",
+            _shown(goal["wall"], 3),
+            _shown(goal.get("cpu"), 3),
+            goal["verdict"],
+        ]
+        for goal in sorted(goals, key=lambda goal: str(goal["goal"]))
+        if goal["verdict"] is not None
+    ]
+    titles = ("goal", "threads", "audio", "backend", "bound", "wall (95 %)", "CPU (95 %)", "verdict")
+    return _table(titles, lines, num_left=4)
 
 
 def flops_table(result: Mapping[str, Any]) -> str:
@@ -94,8 +90,11 @@ def flops_table(result: Mapping[str, Any]) -> str:
     lines = []
     for threads, audio_s in dict.fromkeys(place[:2] for place in times):
         gflops = {name: total(config, audio_s) for name, config in MODELS.items()}
-        place = (threads, audio_s, "onnxruntime fp32")
-        rates = (gflops["base"] / times[*place, "optimum-base"] * 1e3, gflops["fbank"] / times[*place, "fbank"] * 1e3)
+        run = "onnxruntime fp32"
+        rates = [
+            gflops[name] / times[threads, audio_s, run, model] * 1e3
+            for name, model in (("base", "optimum-base"), ("fbank", "fbank"))
+        ]
         attention = count(MODELS["fbank"], audio_s)["attention"] / gflops["fbank"]
         lines.append(
             [
@@ -158,6 +157,19 @@ def _limits(result: Mapping[str, Any]) -> list[str]:
         for row in result["rows"]
         if _place(row)[::3] == (1, "optimum-base") and row["backend"] == "onnxruntime"
     ]
+
+
+def _peer(result: Mapping[str, Any]) -> str:
+    """What the peer is, what it cannot do, and which of its settings were the fastest."""
+    peer = result["peer"]
+    versions = ", ".join(f"{name} {number}" for name, number in peer["versions"].items())
+    refused = "; ".join(f"-{level}: {words}" for level, words in peer["refused"].items())
+    chosen = "; ".join(
+        f"{setup['num_threads']} threads: "
+        + ", ".join(f"{name} {value}" for name, value in setup["peer_settings"]["chosen"].items())
+        for setup in result["setups"]
+    )
+    return f"Peer: {versions}. Its optimisations that failed: {refused or 'none'}. Fastest settings: {chosen}."
 
 
 def _place(row: Mapping[str, Any]) -> tuple[int, int, str, str]:

@@ -55,33 +55,27 @@ class Plan:
         return cls(**values, rounds=rounds)
 
 
-def fastest_peer(plan: Plan) -> tuple[str, Subject, dict[str, Any]]:
-    """The peer on ONNX Runtime at the fastest of its files and settings.
-
-    Returns:
-        The file, the subject, and every trial's times with the choice.
-    """
-    candidates = {
-        (level, memory_pattern, spinning): of_peer_onnxruntime(
-            Path(path), plan.num_threads, memory_pattern=memory_pattern, spinning=spinning
-        )
-        for (level, path), memory_pattern, spinning in product(plan.peer.items(), (True, False), (True, False))
-    }
+def fastest_peer(plan: Plan) -> tuple[Subject, dict[str, Any]]:
+    """The peer on ONNX Runtime at the fastest of its files and settings, and every trial's times with the choice."""
+    settings = list(product(plan.peer, (True, False), (True, False)))
+    candidates = [
+        of_peer_onnxruntime(Path(plan.peer[level]), plan.num_threads, memory_pattern=memory_pattern, spinning=spinning)
+        for level, memory_pattern, spinning in settings
+    ]
     audio_s, num_rounds = plan.trial
-    answers = take_turns(list(candidates.values()), speech(audio_s), num_rounds)
+    answers = take_turns(candidates, speech(audio_s), num_rounds)
+    times_ms = [[round(answer.wall_ms, 3) for answer in given] for given in answers]
     trials = [
         {
             "optimisation": level,
             "memory_pattern": memory_pattern,
             "spinning": spinning,
-            "wall_ms": [round(answer.wall_ms, 3) for answer in given],
+            "p50_ms": float(np.median(taken)),
         }
-        for (level, memory_pattern, spinning), given in zip(candidates, answers)
+        for (level, memory_pattern, spinning), taken in zip(settings, times_ms)
     ]
-    best = min(range(len(trials)), key=lambda index: float(np.median(trials[index]["wall_ms"])))
-    chosen = {name: value for name, value in trials[best].items() if name != "wall_ms"}
-    facts = {"audio_s": audio_s, "chosen": chosen, "trials": trials}
-    return plan.peer[chosen["optimisation"]], list(candidates.values())[best], facts
+    best = int(np.argmin([np.median(taken) for taken in times_ms]))
+    return candidates[best], {"audio_s": audio_s, "chosen": trials[best], "trials": trials, "wall_ms": times_ms}
 
 
 def open_subjects(plan: Plan, hinted: Sequence[str]) -> tuple[list[Subject], dict[str, Any]]:
@@ -90,10 +84,10 @@ def open_subjects(plan: Plan, hinted: Sequence[str]) -> tuple[list[Subject], dic
     Args:
         hinted: the precisions in which OpenVINO runs.
     """
-    peer_file, peer, trials = fastest_peer(plan)
+    peer, trials = fastest_peer(plan)
     pairs = [("onnxruntime", "fp32"), *(("openvino", precision) for precision in hinted)]
     subjects = [peer]
-    subjects += [of_peer_openvino(Path(peer_file), precision, plan.num_threads) for precision in hinted]
+    subjects += [of_peer_openvino(Path(plan.peer["none"]), precision, plan.num_threads) for precision in hinted]
     subjects += [
         of_bundle(model, Path(path), backend, precision, plan.num_threads)
         for (model, path), (backend, precision) in product(plan.bundles.items(), pairs)

@@ -125,7 +125,7 @@ def check_artifact(
     options = replace(options or SessionOptions(), precision=artifact.precision)
     probe = backend_module(backend_for(artifact.format)).probe()
     if not probe.usable:
-        return replace(artifact, parity=None, reason=f"not executed: {probe.missing}", failed=False)
+        return replace(artifact, parity=None, reason=f"not executed: missing {probe.missing}", failed=False)
     try:
         session = open_artifact(bundle, graph, artifact, options)
     except BackendError as error:

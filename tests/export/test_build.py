@@ -231,7 +231,7 @@ def test_a_build_without_the_backend_says_that_it_was_not_executed(toy_bundle: P
         print(artifact.reason)
     """
     built = subprocess.run([sys.executable, "-c", code, toy_bundle], capture_output=True, text=True, timeout=60)
-    assert built.stdout.startswith("not executed: the package onnxruntime"), built.stderr
+    assert built.stdout.startswith("not executed: missing the package onnxruntime"), built.stderr
     assert ("onnx", "fp16") in made(toy_bundle)
 
 

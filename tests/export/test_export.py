@@ -37,6 +37,77 @@ from edgekit.train.family import LoadedModel, families  # noqa: E402
 FAMILY = "hubert-student"
 SMALL = families()[FAMILY].small
 
+TINY = {
+    "tiny_family-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: tiny-family\nVersion: 1.0\n",
+    "tiny_family-1.0.dist-info/entry_points.txt": "[edgekit.families]\ntiny = tiny_family:FAMILY\n",
+    "tiny_family/__init__.py": """
+from dataclasses import dataclass
+
+from edgekit.core.signature import Derived, Dim, Signature, TensorSpec
+from edgekit.train.family import Family
+
+BATCH, TIME = Dim("batch", ((1, 1, 16),)), Dim("time", ((400, 8000, 160000),))
+FRAMES = Derived("time", minus=400, over=320, plus=1)
+
+
+@dataclass(frozen=True)
+class Config:
+    width: int = 8
+
+    def graphs(self, head):
+        inputs = TensorSpec("x", "float32", (BATCH, TIME)), TensorSpec("x_lens", "int64", (BATCH,), lengths_of=TIME)
+        states = TensorSpec("states", "float32", (BATCH, FRAMES, self.width))
+        return {"infer": Signature(inputs, (states, TensorSpec("states_lens", "int64", (BATCH,), lengths_of=FRAMES)))}
+
+    def features(self):
+        return {"kind": "waveform", "sample_rate": 16000, "normalise": False}
+
+    def num_parameters(self):
+        return 401 * self.width
+
+
+HEADS = {"embedding": "speech-embedding"}
+FAMILY = Family("tiny", "one convolution", "none", {"one": Config()}, HEADS, "tiny_family.model")
+""",
+    "tiny_family/model.py": """
+import torch
+
+from edgekit.train.family import LoadedModel
+
+
+class Model(torch.nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.conv = torch.nn.Conv1d(1, width, 400, stride=320)
+
+    def forward(self, x, x_lens):
+        return self.conv(x[:, None]).transpose(1, 2), (x_lens - 400) // 320 + 1
+
+
+def random_model(config, head, seed):
+    torch.manual_seed(seed)
+    output = {"kind": "embedding", "frame_s": 0.02}
+    weights = {"source": "random", "seed": seed}
+    return LoadedModel(Model(config.width).eval(), config, head, config.features(), output, weights)
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of an installed package that brings the family `tiny`, which exports in a second."""
+    folder = tmp_path_factory.mktemp("packages")
+    for name, text in TINY.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        families.cache_clear()
+        yield folder
+    families.cache_clear()
+    for name in [name for name in sys.modules if name.startswith("tiny_family")]:
+        del sys.modules[name]
+
 
 def content(path: Path) -> dict[str, bytes]:
     return {entry.name: entry.read_bytes() for entry in path.iterdir() if entry.name != ".lock"}
@@ -62,28 +133,36 @@ def recording(path: Path, seconds: float, seed: int = 0) -> Path:
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export(ExportRequest(FAMILY, settings=SMALL, seed=7), tmp_path_factory.mktemp("export") / "bundle").path
+def small(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A small model of our own with random weights."""
+    return export(ExportRequest(FAMILY, settings=SMALL, seed=7), tmp_path_factory.mktemp("small") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def exported(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export(ExportRequest("tiny", seed=7), tmp_path_factory.mktemp("tiny") / "bundle").path
 
 
 @pytest.fixture
-def bundle_path(exported: Path, tmp_path: Path) -> Path:
-    """A fresh copy of a small bundle with random weights."""
+def tiny_bundle(exported: Path, tmp_path: Path) -> Path:
+    """A fresh copy of a bundle of the tiny family."""
     return Path(shutil.copytree(exported, tmp_path / "bundle"))
 
 
-def test_random_weights_are_called_so(bundle_path: Path) -> None:
-    bundle = open_bundle(bundle_path)
+def test_random_weights_are_called_so(small: Bundle) -> None:
+    bundle = open_bundle(small.path)
     assert bundle.manifest.provenance["weights"] == {"source": "random", "seed": 7}
     assert (bundle.manifest.family, bundle.manifest.variant) == (FAMILY, "deep-thin-fbank")
     assert bundle.manifest.config["hidden_size"] == 64
     assert bundle.manifest.config["head"] == "ctc"
     with pytest.raises(BundleError, match="was exported with random weights"):
-        edgekit.load(bundle_path).transcribe((np.zeros(16000, np.float32), 16000))
+        edgekit.load(small.path).transcribe((np.zeros(16000, np.float32), 16000))
 
 
-def test_the_onnx_is_held_to_torch_at_lengths_of_the_sample_clips(bundle_path: Path) -> None:
-    (artifact,) = open_bundle(bundle_path).graph().artifacts
+def test_the_onnx_is_held_to_torch_at_lengths_of_the_sample_clips(small: Bundle) -> None:
+    check_whole(small)
+    check_swept(small.path)
+    (artifact,) = open_bundle(small.path).graph().artifacts
     assert artifact.parity is not None
     assert (artifact.parity["inputs"], artifact.parity["reference"]) == ("synthesised", "torch fp32")
     assert len(artifact.parity["lengths"]) == 4
@@ -92,9 +171,9 @@ def test_the_onnx_is_held_to_torch_at_lengths_of_the_sample_clips(bundle_path: P
 
 
 def test_the_same_seed_is_the_same_graph_and_another_is_another(exported: Path, tmp_path: Path) -> None:
-    again = export(ExportRequest(FAMILY, settings=SMALL, seed=7), tmp_path / "again")
+    again = export(ExportRequest("tiny", seed=7), tmp_path / "again")
     assert again.manifest.core_hash == open_bundle(exported).manifest.core_hash
-    other = export(ExportRequest(FAMILY, settings=SMALL, seed=8), tmp_path / "again")
+    other = export(ExportRequest("tiny", seed=8), tmp_path / "again")
     assert other.manifest.core_hash != again.manifest.core_hash
 
 
@@ -103,7 +182,7 @@ def hubert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     transformers = pytest.importorskip("transformers", reason="makes the checkpoint, and is what it is held to")
     folder = tmp_path_factory.mktemp("hubert")
     torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
     config = transformers.HubertConfig(**sizes, conv_dim=[16] * 7, num_conv_pos_embedding_groups=4)
     transformers.HubertModel(config).save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps({"do_normalize": True}))
@@ -180,27 +259,26 @@ def test_whatever_is_recorded_the_reference_has_three_lengths(
 
 
 def test_an_export_that_fails_its_check_leaves_nothing_or_the_old_bundle(
-    bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = content(bundle_path)
+    before = content(tiny_bundle)
     monkeypatch.setitem(verify.TOLERANCES, "fp32", verify.Tolerance(atol=-1, rtol=0, cosine=1))
-    for path in (tmp_path / "fresh", bundle_path):
-        with pytest.raises(VerificationError, match="alone, item 0, output log_probs: expected"):
-            export(ExportRequest(FAMILY, settings=SMALL, seed=9), path)
+    for path in (tmp_path / "fresh", tiny_bundle):
+        with pytest.raises(VerificationError, match="alone, item 0, output states: expected"):
+            export(ExportRequest("tiny", seed=9), path)
     assert content(tmp_path / "fresh") == {}
-    assert content(bundle_path) == before
+    assert content(tiny_bundle) == before
 
 
-def test_an_export_over_a_bundle_sweeps_what_the_old_one_held(bundle_path: Path) -> None:
-    build(bundle_path, Request("onnx", "fp16"))
-    (bundle_path / ".staging.abcd1234.part").mkdir()  # of an export that was killed
-    before = set(content(bundle_path))
-    bundle = export(ExportRequest(FAMILY, settings=SMALL, seed=10), bundle_path)
+def test_an_export_over_a_bundle_sweeps_what_the_old_one_held(tiny_bundle: Path) -> None:
+    build(tiny_bundle, Request("onnx", "fp16"))
+    before = set(content(tiny_bundle))
+    (tiny_bundle / ".staging.abcd1234.part").mkdir()  # of an export that was killed
+    bundle = export(ExportRequest("tiny", seed=10), tiny_bundle)
     assert bundle.manifest.provenance["weights"]["seed"] == 10
-    check_whole(open_bundle(bundle_path))
-    check_swept(bundle_path)
-    kept = before & set(content(bundle_path))
-    assert {name.split("-")[0] for name in kept} == {"manifest.json", "tokens"}
+    check_whole(open_bundle(tiny_bundle))
+    check_swept(tiny_bundle)
+    assert before & set(content(tiny_bundle)) == {"manifest.json"}
 
 
 @contextmanager
@@ -217,93 +295,98 @@ def disk_of(num_bytes: int) -> Iterator[None]:
 
 
 def test_a_disk_that_fills_keeps_the_old_bundle(
-    bundle_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = content(bundle_path)
-    sizes = sorted(file.num_bytes for file in open_bundle(bundle_path).manifest.files())
-    settings = [part for setting in SMALL for part in ("--set", setting)]
-    monkeypatch.setattr(sys, "argv", ["edgekit", "export", FAMILY, *settings, "--out", str(bundle_path)])
+    before = content(tiny_bundle)
+    sizes = sorted(file.num_bytes for file in open_bundle(tiny_bundle).manifest.files())
+    monkeypatch.setattr(sys, "argv", ["edgekit", "export", "tiny", "--out", str(tiny_bundle)])
     # the largest file is the reference, the second the ONNX: one of them does not fit
     for limit in (sizes[-1] - 1, sizes[-2] - 1):
         with pytest.raises(SystemExit) as left, disk_of(limit):
             main()
         assert left.value.code == 1
         printed = capsys.readouterr()
-        assert f"error: cannot write {bundle_path}" in printed.err
+        assert f"error: cannot write {tiny_bundle}" in printed.err
         assert "File too large" in printed.err
         assert "hint:  free some space or choose another folder; what was there before is unchanged" in printed.err
-        assert content(bundle_path) == before
+        assert content(tiny_bundle) == before
 
 
 EXPORTER = """if True:
     import os, sys
     from pathlib import Path
     from edgekit.export.export import ExportRequest, export
-    from edgekit.train.family import families
-    settings = families()[sys.argv[1]].small
-    export(ExportRequest(sys.argv[1], settings=settings), Path(sys.argv[2]))  # imports all that it needs
-    print("ready", flush=True)
+
+    def say(*words):
+        os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+
+    export(ExportRequest("tiny"), Path(sys.argv[1]))  # imports all that it needs
+    say("ready")
     for line in sys.stdin:
         path, seed = line.split()
         child = os.fork()
         while child == 0:
-            print("begin", seed, flush=True)
-            request = ExportRequest(sys.argv[1], settings=settings, seed=int(seed))
-            export(request, Path(path), report=lambda step: print(step, flush=True))
-            print("done", seed, flush=True)
+            say("begin", seed)
+            export(ExportRequest("tiny", seed=int(seed)), Path(path), report=say)
+            say("done", seed)
             seed = int(seed) + 1
-        print("pid", child, flush=True)
+        say("pid", child)
         os.waitpid(child, 0)
-        print("gone", flush=True)
+        say("gone")
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs fork and SIGKILL")
-def test_an_export_killed_at_any_moment_leaves_a_whole_bundle_or_none(tmp_path: Path) -> None:
+def test_an_export_killed_at_any_moment_leaves_a_whole_bundle_or_none(tiny: Path, tmp_path: Path) -> None:
     chance = random.Random(0)
-    # one thread each, so that the process can be forked when it has computed
+    # one thread each, so that a process that has computed can be forked
     threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     exporter = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", EXPORTER, FAMILY, tmp_path / "warm"],
+        [sys.executable, "-W", "ignore", "-c", EXPORTER, tmp_path / "warm"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, **threads},
+        env={**os.environ, **threads, "PYTHONPATH": str(tiny)},
     )
     assert exporter.stdin is not None
     assert exporter.stdout is not None
     assert exporter.stdout.readline() == "ready\n"
-    committed = found = 0
+    last_seed: int | None = None
+    num_found = 0
     for kill in range(20):
         path = tmp_path / f"bundle{kill // 5}"
-        committed = committed if kill % 5 else 0
-        exporter.stdin.write(f"{path} {kill * 100 + 1}\n")
+        if kill % 5 == 0:
+            last_seed = None
+        exporter.stdin.write(f"{path} {kill * 1000}\n")
         exporter.stdin.flush()
-        lines = []
-        if kill % 2:  # anywhere; else while the files are written, checked and committed, which is the end of an export
-            time.sleep(chance.uniform(0, 3))
+        said: list[list[str]] = []
+
+        def listen(word: str, said: list[list[str]] = said) -> None:
+            while not said or said[-1][0] != word:
+                said.append(exporter.stdout.readline().split())
+
+        if kill % 2:  # anywhere; else where an export ends: written, it is checked, committed and swept
+            time.sleep(chance.uniform(0, 2))
         else:
-            while not lines or not lines[-1].startswith("checking"):
-                lines.append(exporter.stdout.readline())
-            time.sleep(chance.uniform(0, 0.2))
-        while not any(line.startswith("pid") for line in lines):
-            lines.append(exporter.stdout.readline())
-        os.kill(next(int(line.split()[1]) for line in lines if line.startswith("pid")), signal.SIGKILL)
-        while lines[-1] != "gone\n":
-            lines.append(exporter.stdout.readline())
-        begun = [int(line.split()[1]) for line in lines if line.startswith("begin")]
-        committed = max([committed, *(int(line.split()[1]) for line in lines if line.startswith("done"))])
+            listen("checking")
+            time.sleep(chance.uniform(0, 0.15))
+        while "pid" not in [words[0] for words in said]:
+            said.append(exporter.stdout.readline().split())
+        os.kill(next(int(words[1]) for words in said if words[0] == "pid"), signal.SIGKILL)
+        listen("gone")
+        begun, done = ([int(words[1]) for words in said if words[0] == word] for word in ("begin", "done"))
+        last_seed = done[-1] if done else last_seed
         if not (path / "manifest.json").exists():
-            assert not committed, f"kill {kill}"
+            assert last_seed is None, f"kill {kill}"
             continue
         bundle = open_bundle(path)
         check_whole(bundle)
-        committed_now = bundle.manifest.provenance["weights"]["seed"]
-        assert committed_now in (committed, *begun[-1:]), f"kill {kill}"
-        committed = committed_now
-        found += 1
-    assert found >= 4
+        seed = bundle.manifest.provenance["weights"]["seed"]
+        assert seed in (last_seed, *begun[-1:]), f"kill {kill}"
+        last_seed = seed
+        num_found += 1
+    assert num_found >= 4
     exporter.stdin.close()
     assert exporter.wait(timeout=30) == 0
-    export(ExportRequest(FAMILY, settings=SMALL), path)
+    export(ExportRequest("tiny"), path)
     check_swept(path)

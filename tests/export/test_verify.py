@@ -271,7 +271,7 @@ def test_a_machine_that_cannot_execute_an_artifact_keeps_its_record(toy_bundle: 
         print(found.parity, found.failed, found.reason)
     """
     found = subprocess.run([sys.executable, "-c", code, toy_bundle], capture_output=True, text=True, check=True)
-    assert found.stdout.startswith("None False not executed: the package onnxruntime")
+    assert found.stdout.startswith("None False not executed: missing the package onnxruntime")
     assert onnx_artifact(toy_bundle) == before
     assert before.failed is not sound
 

@@ -36,8 +36,9 @@ class Transcript:
         return self.compute_s / self.audio_s
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data: `text`, `words`, `audio_s`, `compute_s`, `rtf`."""
-        return {**asdict(self), "rtf": self.rtf}
+        """Plain data: `text`, `words`, `audio_s`, `compute_s`, `rtf`; times of words in whole milliseconds."""
+        words = [{key: round(v, 3) if isinstance(v, float) else v for key, v in asdict(w).items()} for w in self.words]
+        return {**asdict(self), "words": words, "rtf": self.rtf}
 
 
 class SpeechRecognition:
