@@ -35,7 +35,7 @@ PACKAGES = ("edgekit", "numpy", "onnxruntime", "openvino", "torch", "transformer
 ROUNDS = {1: 40, 5: 20, 10: 13, 20: 9}
 """By seconds of audio."""
 TRIAL = (5, 7)
-QUICK_ROUNDS = {1: 5}
+QUICK_ROUNDS = {1: 8}
 QUICK_TRIAL = (1, 3)
 
 

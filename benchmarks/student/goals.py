@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from shared.interval import Interval, median_interval
+from shared.interval import MIN_SAMPLES, Interval, median_interval
 
 BASE_AT_MOST = 1.03
 FBANK_AT_LEAST = 6.0
@@ -16,7 +16,8 @@ OVERHEAD_AT_MOST = 0.05
 RULES = (
     "Times are from a float32 waveform in memory to greedy CTC tokens: features, session and decoding. A ratio is the "
     "median over rounds of the two wall times of a round, with its 95 % interval by bootstrap. A goal is 'reached' "
-    "where the whole interval lies inside its bound, 'not reached' where it lies wholly outside, else 'not resolved'.",
+    "where the whole interval lies inside its bound, 'not reached' where it lies wholly outside, else 'not resolved'; so "
+    f"is all of fewer than {MIN_SAMPLES} rounds.",
     f"Base: edgekit's export of HuBERT Base takes at most {BASE_AT_MOST:g} x optimum's time on the same backend and "
     "precision: the same weights, no slower, with 3 % for equal.",
     f"Student: the fbank student is at least {FBANK_AT_LEAST:g} x as fast as optimum's HuBERT Base on the same backend "
@@ -62,6 +63,19 @@ def goals_of(cells: Iterable[Cell]) -> list[dict[str, Any]]:
             if "torch" not in run:
                 goals += _goals_on(cell, run)
     return goals
+
+
+def over_lengths(goals: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Per goal, threads and backend: reached where it is at every length, not reached where it is not at one."""
+    verdicts: dict[tuple[str, int, str], list[str]] = {}
+    for goal in goals:
+        if goal["verdict"] is not None:
+            verdicts.setdefault((goal["goal"], goal["num_threads"], goal["run"]), []).append(goal["verdict"])
+    worst = ("not reached", "not resolved", "reached")
+    return [
+        {"goal": goal, "num_threads": num_threads, "run": run, "verdict": min(given, key=worst.index)}
+        for (goal, num_threads, run), given in verdicts.items()
+    ]
 
 
 def _goals_on(cell: Cell, run: str) -> list[dict[str, Any]]:

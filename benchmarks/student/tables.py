@@ -9,7 +9,7 @@ from shared.interval import Interval
 from shared.record import describe
 
 from student.flops import MODELS, count, total
-from student.goals import RULES
+from student.goals import RULES, over_lengths
 
 _MODELS = ("optimum-base", "edgekit-base", "waveform", "fbank")
 _RATIOS = ("base", "student", "waveform / fbank")
@@ -30,6 +30,7 @@ def report(result: Mapping[str, Any]) -> str:
         latency_table(result, "wall"),
         "The same in process CPU ms (threads that wait for work count):",
         latency_table(result, "cpu"),
+        summary_table(result["goals"]),
         goals_table(result["goals"]),
         flops_table(result),
     ]
@@ -62,6 +63,15 @@ def latency_table(result: Mapping[str, Any], clock: str) -> str:
         "waveform / fbank (95 %)",
     )
     return _table(titles, lines, num_left=3)
+
+
+def summary_table(goals: Iterable[Mapping[str, Any]]) -> str:
+    """A line per goal, threads and backend, over all lengths."""
+    lines = [
+        [row["goal"], str(row["num_threads"]), _NAMES[row["run"]], row["verdict"]]
+        for row in sorted(over_lengths(goals), key=lambda row: str(row["goal"]))
+    ]
+    return _table(("goal, at every length", "threads", "backend", "verdict"), lines, num_left=4)
 
 
 def goals_table(goals: Iterable[Mapping[str, Any]]) -> str:
@@ -163,7 +173,10 @@ def _peer(result: Mapping[str, Any]) -> str:
     """What the peer is, what it cannot do, and which of its settings were the fastest."""
     peer = result["peer"]
     versions = ", ".join(f"{name} {number}" for name, number in peer["versions"].items())
-    refused = "; ".join(f"-{level}: {words}" for level, words in peer["refused"].items())
+    levels: dict[str, list[str]] = {}
+    for level, words in peer["refused"].items():
+        levels.setdefault(words, []).append(f"-{level}")
+    refused = "; ".join(f"{', '.join(which)}: {words}" for words, which in levels.items())
     chosen = "; ".join(
         f"{setup['num_threads']} threads: "
         + ", ".join(f"{name} {value}" for name, value in setup["peer_settings"]["chosen"].items())
@@ -180,7 +193,7 @@ def _ms(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
-def _shown(interval: Mapping[str, float] | None, digits: int = 2) -> str:
+def _shown(interval: Mapping[str, Any] | None, digits: int = 2) -> str:
     return "" if interval is None else Interval(**interval).text(digits)
 
 

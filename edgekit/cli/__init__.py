@@ -18,7 +18,7 @@ from edgekit.core.errors import EdgekitError
 
 app = typer.Typer(
     name="edgekit",
-    help="Train small models, export them, run and adapt them at the edge, and measure them there.",
+    help="Export small models to checked bundles, and run them at the edge.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -47,7 +47,7 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Train small models, export them, run and adapt them at the edge, and measure them there."""
+    """Export small models to checked bundles, and run them at the edge."""
 
 
 def main() -> None:

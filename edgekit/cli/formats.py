@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edgekit.cli.output import log
+
 if TYPE_CHECKING:
     from edgekit.export.build import Request
 
@@ -20,7 +22,8 @@ def requests_of(formats: str | None, precision: str, *, openvino: bool, trt: boo
     names += [name for name, on in (("openvino", openvino), ("trt", trt), ("trt-rtx", trt_rtx)) if on]
     if precision != "fp32" and not names:
         names = ["onnx"]
-    # OpenVINO computes in another precision by a hint at run time, from its fp32 model
+    if "openvino" in names and precision in ("fp16", "bf16"):
+        log(f"note: OpenVINO computes in {precision} from its fp32 model; pass --precision {precision} when it runs")
     wanted = [
         Request(name, "fp32" if name == "openvino" and precision in ("fp16", "bf16") else precision) for name in names
     ]

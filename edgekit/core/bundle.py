@@ -120,6 +120,11 @@ class Manifest:
     def __post_init__(self) -> None:
         if not self.graphs:
             raise ValueError("a bundle has at least one graph")
+        # what every reader relies on; a task checks the rest
+        texts = (self.family, self.variant, self.task, self.provenance["weights"]["source"])
+        mappings = (self.config, self.features, self.output, self.provenance)
+        if not all(isinstance(text, str) for text in texts) or not all(isinstance(m, dict) for m in mappings):
+            raise ValueError("family, variant, task and the source of weights are text; the other fields are objects")
 
     @property
     def weights(self) -> str:
@@ -226,7 +231,8 @@ class Bundle:
             for index, artifact in enumerate(graph.artifacts):
                 if file in artifact.files and index > 0:
                     return f"edgekit build {self.path} --format {artifact.format} --precision {artifact.precision}"
-        return f"export it again: edgekit export {self.manifest.family} --out {self.path}"
+        command = self.manifest.provenance.get("command", f"edgekit export {self.manifest.family}")
+        return f"export it again: {command} --out {self.path}"
 
 
 def open_bundle(path: Path | str) -> Bundle:

@@ -37,11 +37,23 @@ class BundleError(EdgekitError):
     """A bundle is missing, altered, or from a newer edgekit."""
 
 
+class EngineError(BundleError):
+    """An engine cannot be read, or is not what its artifact says."""
+
+
+class ForeignEngineError(EngineError):
+    """An engine was built for another machine, or from another ONNX."""
+
+
 class StoreError(EdgekitError):
     """A speaker or class is missing, altered, or belongs to another core."""
 
 
 class BackendError(EdgekitError):
+    """A backend cannot do what was asked of it."""
+
+
+class UnavailableError(BackendError):
     """A backend, device or precision was asked for that this machine does not have."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -13,9 +14,9 @@ from typing import Any
 import numpy as np
 
 import edgekit
-from edgekit.core.bundle import Artifact, Bundle, Graph, Manifest
+from edgekit.core.bundle import Artifact, Bundle, Graph, Manifest, open_bundle
 from edgekit.core.bundle_writer import writing
-from edgekit.core.errors import UsageError
+from edgekit.core.errors import BundleError, ExportError, UsageError
 from edgekit.core.reference import Reference
 from edgekit.core.settings import apply_settings, settings_to_dict
 from edgekit.core.signature import Dim, Signature
@@ -25,6 +26,10 @@ from edgekit.runtime.features import open_features
 from edgekit.runtime.features.audio import load_audio
 from edgekit.runtime.samples import sample_clips
 from edgekit.train.family import LoadedModel, find_family
+
+_MAX_ONNX_BYTES = 2**31 - 2**20
+MAX_AUDIO = 8
+"""How many of the user's recordings a bundle keeps for its checks."""
 
 Report = Callable[[str], None]
 
@@ -39,7 +44,7 @@ class ExportRequest:
         variant: None: the checkpoint's own, or the family's default.
         head: None: the checkpoint's own, or the family's default.
         settings: `field=value` changes to the variant's sizes, for random weights only.
-        audio: the user's recordings for the check; none: the sample clips.
+        audio: the user's recordings for the check, which the bundle keeps; none: the sample clips.
         seed: of random weights.
     """
 
@@ -69,6 +74,9 @@ def export(request: ExportRequest, out: Path | None = None, *, report: Report = 
     variant, model = _load(request)
     path = out or Path(f"{request.family}-{variant}")
     num_bytes = sum(p.numel() for p in model.module.parameters()) * 4
+    if num_bytes > _MAX_ONNX_BYTES:
+        raise ExportError(f"expected at most 2 GiB of fp32 weights, which one ONNX file holds; received {num_bytes:,}")
+    _keep_what_is_worth_more(path, request.family, model)
     check_free_space(path, int(num_bytes * 1.1))
     audio = list(request.audio) or sample_clips()
     origin = "real" if request.audio else "synthesised"
@@ -102,7 +110,7 @@ def export(request: ExportRequest, out: Path | None = None, *, report: Report = 
             },
             features=model.features,
             output=model.output,
-            provenance=_provenance(model),
+            provenance={"command": _command(request), **_provenance(model)},
             graphs=graphs,
             assets=assets,
         )
@@ -149,8 +157,23 @@ def make_reference(model: LoadedModel, signature: Signature, audio: Sequence[Pat
     return Reference(origin, tuple(inputs), tuple(outputs))
 
 
+def _keep_what_is_worth_more(path: Path, family: str, model: LoadedModel) -> None:
+    """Refuse to write another model, or random weights, over a bundle."""
+    try:
+        old = open_bundle(path).manifest
+    except BundleError:
+        return  # nothing there, or nothing that can be read
+    if old.family != family or (old.weights != "random" and model.weights["source"] == "random"):
+        raise UsageError(
+            f"{path} holds a {old.family} with {old.weights} weights, which would be lost",
+            hint="choose another --out, or delete that folder first",
+        )
+
+
 def _load(request: ExportRequest) -> tuple[str, LoadedModel]:
     family = find_family(request.family)
+    if len(request.audio) > MAX_AUDIO:
+        raise UsageError(f"expected at most {MAX_AUDIO} recordings for the check, received {len(request.audio)}")
     if request.checkpoint is not None:
         if request.settings:
             raise UsageError("--set changes the sizes of random weights; a checkpoint has its own")
@@ -161,6 +184,19 @@ def _load(request: ExportRequest) -> tuple[str, LoadedModel]:
     variant, config = family.variant(request.variant)
     config = apply_settings(config, request.settings)
     return variant, family.model.random_model(config, family.head(request.head), request.seed)
+
+
+def _command(request: ExportRequest) -> str:
+    """The command that makes this bundle again, but for its --out and its other formats."""
+    words = ["edgekit", "export", request.family, *([request.checkpoint] if request.checkpoint else [])]
+    for option in ("variant", "head"):
+        value = getattr(request, option)
+        words += [f"--{option}", value] if value else []
+    for assignment in request.settings:
+        words += ["--set", assignment]
+    for path in request.audio:
+        words += ["--audio", str(path)]
+    return shlex.join(words)
 
 
 def _provenance(model: LoadedModel) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 Matrix products and convolutions, and what merely follows them, become low precision. Normalisation, softmax,
 reductions, powers, roots, exponentials and logarithms stay fp32, and so does what is computed from a statistic
 until it is normalised or multiplied again (a layer normalisation that was written out stays fp32 as a whole).
+A product of a value with itself, such as a covariance, is a statistic as well.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ _MOVES = frozenset({
     "Reshape", "ScatterElements", "ScatterND", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose",
     "Unsqueeze",
 })
+_VIEWS = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 _FOLLOWERS = _MOVES | {
     "Abs", "Add", "Clip", "Div", "Elu", "Erf", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Max",
     "MaxPool", "Min", "Mish", "Mul", "Neg", "PRelu", "Relu", "Selu", "Sigmoid", "Softsign", "Sub", "Sum", "Swish",
@@ -53,6 +55,7 @@ def low_precision_nodes(
     for node in reversed(graph.node):
         if node.op_type in _EXACT or (node.op_type in _FOLLOWERS and exact.intersection(node.output)):
             exact.update(floats(node.input))
+    squares = _sums_of_squares(graph)
     low: set[int] = set()
     low_values: set[str] = set()
     sensitive: set[str] = set()  # statistics and what does not fit, and what was computed from them
@@ -60,9 +63,9 @@ def low_precision_nodes(
         inputs, outputs = floats(node.input), floats(node.output)
         fitting = all(constants.fits(name) for name in inputs if name in constants.tensors)
         accepted = outputs and accepts((node.domain, node.op_type), opset, precision)
-        if node.op_type in _STATISTICS or node.op_type.startswith("Reduce"):
+        if node.op_type in _STATISTICS or node.op_type.startswith("Reduce") or squares.intersection(outputs):
             sensitive.update(outputs)
-        if not accepted or exact.intersection(outputs):
+        if not accepted or exact.intersection(outputs) or squares.intersection(outputs):
             continue
         if node.op_type in _PRODUCTS:
             if not fitting:
@@ -94,6 +97,24 @@ def low_precision_nodes(
         if users and low.issuperset(users) and all(constants.fits(n) for n in node.input if n in constants.tensors):
             low.add(index)
     return low
+
+
+def _sums_of_squares(graph: GraphProto) -> set[str]:
+    """Products of a value with itself (x times x transposed) and what is made of them, up to a root or a softmax.
+
+    The sum runs over as many values as there are frames: fp16 overflows in seconds of sound.
+    """
+    source: dict[str, str] = {}  # a value that is another's in a different shape, and that other
+    squares: set[str] = set()
+    for node in graph.node:
+        if node.op_type in _VIEWS:
+            source[node.output[0]] = source.get(node.input[0], node.input[0])
+        product = node.op_type in _PRODUCTS
+        factors = [source.get(name, name) for name in node.input[:2]]
+        passed = product or node.op_type in _FOLLOWERS or node.op_type.startswith("Reduce")
+        if (product and factors[0] == factors[-1]) or (passed and squares.intersection(node.input)):
+            squares.update(node.output)
+    return squares
 
 
 @cache

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import metadata
 
+from edgekit.core.errors import BackendError
 from edgekit.runtime.backends.base import Probe
 
 _EXPORT = ("torch", "onnx", "onnxscript", "safetensors", "huggingface_hub")
-_CAST = ("onnx",)
+_BUILD = ("onnx",)
 
 
 def probe_tools() -> list[Probe]:
     """Whether `edgekit export` and `edgekit build` have what they need."""
     return [
         _needs("edgekit export", _EXPORT, "export"),
-        _needs("build fp16, bf16", _CAST, "jetson"),
-        _needs("build openvino", ("openvino",), "openvino"),
+        _needs("edgekit build", _BUILD, "jetson"),
+        _needs("edgekit build --openvino", ("openvino", "onnx"), "openvino"),
         *_engine_builders(),
     ]
 
@@ -34,19 +36,19 @@ def _needs(name: str, packages: tuple[str, ...], extra: str) -> Probe:
 
 
 def _engine_builders() -> list[Probe]:
-    from edgekit.core.errors import BackendError
+    names = {format: f"edgekit build --{format}" for format in ("trt", "trt-rtx")}
+    needed = _needs("", _BUILD, "jetson")
+    if not needed.usable:
+        return [replace(needed, name=name) for name in names.values()]
     from edgekit.export.tensorrt import find_builder
 
     probes = []
-    for format in ("trt", "trt-rtx"):
+    for format, name in names.items():
         try:
             module = find_builder(format)
         except BackendError as error:
-            probes.append(
-                Probe(
-                    f"build {format}", usable=False, missing=error.message.removeprefix("expected "), remedy=error.hint
-                )
-            )
+            missing = error.message.removeprefix("expected ")
+            probes.append(Probe(name, usable=False, missing=missing, remedy=error.hint))
         else:
-            probes.append(Probe(f"build {format}", usable=True, version=module.__version__))
+            probes.append(Probe(name, usable=True, version=module.__version__))
     return probes

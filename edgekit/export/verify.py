@@ -12,44 +12,66 @@ import numpy as np
 
 from edgekit.core.bundle import Artifact, Bundle, open_bundle
 from edgekit.core.bundle_writer import writing
-from edgekit.core.errors import BackendError, BundleError, VerificationError
+from edgekit.core.errors import (
+    BackendError,
+    BundleError,
+    EngineError,
+    ForeignEngineError,
+    UnavailableError,
+    VerificationError,
+)
 from edgekit.core.reference import Reference
 from edgekit.core.signature import Dim, Signature, TensorSpec
 from edgekit.runtime.backends.base import SessionOptions
-from edgekit.runtime.session import backend_for, backend_module, open_artifact, remake_command
+from edgekit.runtime.session import open_artifact, probe_format, remake_command
 
 Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Values pass where |received - expected| <= atol + rtol |expected| and the cosine of all reaches `cosine`."""
+    """Values pass where |received - expected| <= atol + rtol |expected| and the cosine of all reaches `cosine`.
+
+    Both forgive much where an output is the same in every frame but for a little. So the signal, which is what an
+    output's channels (its last axis) do around their own means over all items and frames, is held by itself.
+
+    Attributes:
+        relative_rms: the most that the root mean square of an output's errors may be of its signal's.
+        signal_cosine: the least cosine of an output's signal, received with expected.
+    """
 
     atol: float
     rtol: float
     cosine: float
+    relative_rms: float
+    signal_cosine: float
 
 
 TOLERANCES = {
-    "fp32": Tolerance(atol=1e-3, rtol=1e-3, cosine=0.999999),
-    "fp16": Tolerance(atol=5e-2, rtol=5e-2, cosine=0.9995),
-    "bf16": Tolerance(atol=2.5e-1, rtol=2.5e-1, cosine=0.995),
+    "fp32": Tolerance(atol=1e-3, rtol=1e-3, cosine=0.999999, relative_rms=1e-3, signal_cosine=0.999999),
+    "fp16": Tolerance(atol=5e-2, rtol=5e-2, cosine=0.9995, relative_rms=3e-2, signal_cosine=0.9995),
+    "bf16": Tolerance(atol=2.5e-1, rtol=2.5e-1, cosine=0.995, relative_rms=2e-1, signal_cosine=0.98),
 }
+
+
+_MIN_LENGTHS = 3
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One way of running, held to the reference over all valid values of an output."""
+    """One way of running, held to the reference over all valid values; of several outputs the worst's signal."""
 
     max_abs: float
     mean_abs: float
     cosine: float
+    relative_rms: float
+    signal_cosine: float
 
 
 def verify_bundle(path: Path | str, *, options: SessionOptions | None = None) -> list[tuple[str, Artifact]]:
     """Check every artifact of a bundle that this machine can execute, and record it in the manifest.
 
-    An artifact that fails is recorded as failed, and the runtime then refuses it. What this machine cannot execute
+    An artifact that fails, or that a backend which is usable here refuses, is recorded as failed, and the runtime then refuses it. What this machine cannot execute
     keeps the record that it has.
 
     Args:
@@ -60,7 +82,7 @@ def verify_bundle(path: Path | str, *, options: SessionOptions | None = None) ->
 
     Raises:
         VerificationError: one failed; names its first bad output. The manifest is written first.
-        BackendError: a device was asked for and no artifact could be executed on it.
+        UnavailableError: a device was asked for and no artifact could be executed on it.
     """
     bundle = open_bundle(path)
     checked: list[tuple[str, Artifact]] = []
@@ -81,7 +103,9 @@ def verify_bundle(path: Path | str, *, options: SessionOptions | None = None) ->
         manifest = replace(manifest, graphs={**manifest.graphs, name: graph})
     if options is not None and options.device is not None and not any(_executed(record) for _, record in checked):
         reasons = "; ".join(f"{_called(record)}: {record.reason}" for _, record in checked)
-        raise BackendError(f"expected to execute {path} on {options.device}, received {reasons}", hint="edgekit doctor")
+        raise UnavailableError(
+            f"expected to execute {path} on {options.device}, received {reasons}", hint="edgekit doctor"
+        )
     with writing(path) as writer:
         if open_bundle(path).manifest.files() != bundle.manifest.files():
             raise BundleError(f"{path} was rebuilt while it was checked", hint=f"edgekit verify {path}")
@@ -120,21 +144,29 @@ def check_artifact(
     """The artifact with a new `parity`, or with the reason why it cannot be executed here.
 
     Raises:
-        VerificationError: it was executed and its answers are wrong.
+        VerificationError: a backend that is usable here refuses it, fails to run it, or answers wrongly.
+        BundleError: a file is missing or altered, or the reference is too poor to hold anything to it.
     """
     options = replace(options or SessionOptions(), precision=artifact.precision)
-    probe = backend_module(backend_for(artifact.format)).probe()
+    probe = probe_format(artifact.format)
     if not probe.usable:
         return replace(artifact, parity=None, reason=f"not executed: missing {probe.missing}", failed=False)
     try:
         session = open_artifact(bundle, graph, artifact, options)
-    except BackendError as error:
+    except (UnavailableError, ForeignEngineError) as error:
         return replace(artifact, parity=None, reason=f"not executed: {error.message}", failed=False)
+    except (BackendError, EngineError) as error:
+        raise VerificationError(f"cannot be opened: {error.message}") from error
     try:
         parity = check_answers(session, reference, TOLERANCES[artifact.precision])
+    except BackendError as error:
+        raise VerificationError(f"cannot be run: {error.message}") from error
     finally:
         session.close()
-    parity |= {"backend": f"{session.backend} {probe.version} on {session.device}"}
+    parity |= {
+        "backend": f"{session.backend} {probe.version} on {session.device}",
+        "computed_in": session.computed_in,
+    }
     return replace(artifact, parity=parity, reason=None, failed=False)
 
 
@@ -146,20 +178,27 @@ def check_answers(session: Any, reference: Reference, tolerance: Tolerance) -> d
 
     Raises:
         VerificationError: an output differs by more than the tolerance, alone or batched.
+        BundleError: the reference has no float outputs, or items of fewer than three lengths.
     """
     signature: Signature = session.signature
+    lengths = sorted({int(length) for item in reference.inputs for length in _lengths(signature, item)})
+    if len(lengths) < _MIN_LENGTHS and any(spec.lengths_of is not None for spec in signature.inputs):
+        raise BundleError(f"expected a reference of {_MIN_LENGTHS} lengths or more, this one has {lengths}")
+    if not any(spec.dtype.startswith("float") for spec in signature.outputs):
+        raise BundleError(f"expected a float output to compare, received {[spec.name for spec in signature.outputs]}")
     alone = [session.run(item) for item in reference.inputs]
     found = {"alone": _compare("alone", signature, alone, reference.outputs, tolerance)}
     most = 1 if signature.batch is None else min(signature.batch.max, len(reference.inputs))
     if most > 1:
         together = _run_batched(session, reference.inputs, most)
         found["batched"] = _compare("batched", signature, together, reference.outputs, tolerance)
-    lengths = sorted({int(length) for item in reference.inputs for length in _lengths(signature, item)})
     return {
         "inputs": reference.origin,
         "reference": "torch fp32",
         "atol": tolerance.atol,
         "rtol": tolerance.rtol,
+        "max_relative_rms": tolerance.relative_rms,
+        "min_signal_cosine": tolerance.signal_cosine,
         "lengths": lengths,
         **{f"{how}_{key}": value for how, result in found.items() for key, value in vars(result).items()},
         "date": datetime.now(timezone.utc).date().isoformat(),
@@ -223,20 +262,52 @@ def _compare(
     expected: Sequence[Mapping[str, np.ndarray]],
     tolerance: Tolerance,
 ) -> Comparison:
-    pairs = []
-    for index, (got, want) in enumerate(zip(received, expected)):
+    by_output: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {spec.name: [] for spec in signature.outputs}
+    for index, (got, want) in enumerate(zip(received, expected, strict=True)):
         for spec in signature.outputs:
-            pairs.append(_pair(f"{how}, item {index}, output {spec.name}", spec, got, want, tolerance))
-    floats = [(a.ravel(), b.ravel()) for a, b in pairs if a.dtype.kind == "f"]
-    if not floats:
-        return Comparison(0.0, 0.0, 1.0)
-    got64 = np.concatenate([a for a, _ in floats]).astype(np.float64)
-    want64 = np.concatenate([b for _, b in floats]).astype(np.float64)
+            where = f"{how}, item {index}, output {spec.name}"
+            by_output[spec.name].append(_pair(where, spec, got, want, tolerance))
+    floats = {name: pairs for name, pairs in by_output.items() if pairs[0][0].dtype.kind == "f"}
+    got64, want64 = (np.concatenate([np.ravel(p[i]) for pairs in floats.values() for p in pairs]) for i in (0, 1))
+    got64, want64 = got64.astype(np.float64), want64.astype(np.float64)
     error = np.abs(got64 - want64)
     cosine = float(got64 @ want64 / max(float(np.linalg.norm(got64) * np.linalg.norm(want64)), 1e-30))
     if cosine < tolerance.cosine:
         raise VerificationError(f"{how}: expected a cosine of at least {tolerance.cosine}, received {cosine:.6f}")
-    return Comparison(float(error.max()), float(error.mean()), cosine)
+    signals = [_signal(f"{how}, output {name}", pairs, tolerance) for name, pairs in floats.items()]
+    return Comparison(
+        float(error.max()),
+        float(error.mean()),
+        cosine,
+        max(relative_rms for relative_rms, _ in signals),
+        min(signal_cosine for _, signal_cosine in signals),
+    )
+
+
+def _signal(where: str, pairs: Sequence[tuple[np.ndarray, np.ndarray]], tolerance: Tolerance) -> tuple[float, float]:
+    """The relative RMS error and the cosine of one output's signal, see `Tolerance`."""
+    got, want = (np.concatenate([_by_channel(p[i]) for p in pairs]).astype(np.float64) for i in (0, 1))
+    got_signal, want_signal = got - got.mean(0), want - want.mean(0)
+    got_size, want_size = float(np.linalg.norm(got_signal)), float(np.linalg.norm(want_signal))
+    if want_size == 0:
+        raise BundleError(f"{where}: expected a reference that changes, it is the same in all items and frames")
+    relative_rms = float(np.linalg.norm(got - want)) / want_size
+    cosine = float(np.vdot(got_signal, want_signal)) / max(got_size * want_size, 1e-30)
+    if not relative_rms <= tolerance.relative_rms:
+        raise VerificationError(
+            f"{where}: expected errors of at most {tolerance.relative_rms} of the signal (RMS), "
+            f"received {relative_rms:.3g}"
+        )
+    if not cosine >= tolerance.signal_cosine:
+        raise VerificationError(
+            f"{where}: expected a cosine of the signal of at least {tolerance.signal_cosine}, received {cosine:.6f}"
+        )
+    return relative_rms, cosine
+
+
+def _by_channel(array: np.ndarray) -> np.ndarray:
+    """`[values, channels]`, the last axis being the channels."""
+    return array.reshape(-1, array.shape[-1] if array.ndim > 1 else 1)
 
 
 def _pair(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from edgekit.core.errors import BackendError
+from edgekit.core.errors import BackendError, UnavailableError
 
 _NO_DEVICE, _STUB_LIBRARY = 100, 34
 _CC_MAJOR, _CC_MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
@@ -69,7 +69,7 @@ def _library() -> ctypes.CDLL | None:
         return None
     for name, types in _ARGUMENTS.items():
         if not hasattr(library, name):
-            raise BackendError(f"expected {name} in libcuda.so.1, this driver is older than CUDA 11.4", hint=_MEND)
+            raise UnavailableError(f"expected {name} in libcuda.so.1, this driver is older than CUDA 11.4", hint=_MEND)
         getattr(library, name).argtypes = types
     return library
 
@@ -78,7 +78,7 @@ def _call(name: str, *arguments: Any) -> None:
     """Call one function of the driver; any status but success is a `BackendError` with the driver's own words."""
     library = _library()
     if library is None:
-        raise BackendError("expected an NVIDIA driver, libcuda.so.1 is not on this machine", hint=_MEND)
+        raise UnavailableError("expected an NVIDIA driver, libcuda.so.1 is not on this machine", hint=_MEND)
     status = getattr(library, name)(*arguments)
     if status:
         text = c_char_p()
@@ -130,7 +130,7 @@ class Context:
     def __init__(self, index: int = 0) -> None:
         found = devices()
         if index >= len(found):
-            raise BackendError(f"expected GPU {index}, CUDA sees {len(found)} on this machine", hint=_MEND)
+            raise UnavailableError(f"expected GPU {index}, CUDA sees {len(found)} on this machine", hint=_MEND)
         self._device, self._handle = c_int(), c_void_p()
         _call("cuDeviceGet", byref(self._device), index)
         _call("cuDevicePrimaryCtxRetain", byref(self._handle), self._device)

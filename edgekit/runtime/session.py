@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.core.bundle import Artifact, Bundle
-from edgekit.core.errors import BackendError, BundleError, UsageError
+from edgekit.core.errors import BundleError, UnavailableError, UsageError
 from edgekit.runtime.backends.base import Probe, Session, SessionOptions
 
 BACKENDS = ("tensorrt", "onnxruntime", "openvino")
@@ -44,6 +44,12 @@ def backend_for(format: str) -> str:
     raise UsageError(f"no backend runs the format {format!r}")
 
 
+def probe_format(format: str) -> Probe:
+    """What the backend of a format says of it on this machine: a backend may have a library per format."""
+    probe: Probe = backend_module(backend_for(format)).probe(format)
+    return probe
+
+
 def probe_all() -> list[Probe]:
     """What each backend says of this machine."""
     return [backend_module(name).probe() for name in BACKENDS]
@@ -62,29 +68,29 @@ def open_session(
         backend: None takes the first that is usable here and for which the bundle holds an artifact.
 
     Raises:
-        BackendError: the backend or device asked for is absent.
+        UnavailableError: the backend or device asked for is absent.
+        BackendError: the backend refuses the artifact.
         BundleError: no such artifact, or a file is missing or altered, or an artifact failed its check.
     """
     options = options or SessionOptions()
     tried = []
     for name in (backend,) if backend else BACKENDS:
         module = backend_module(name)
-        artifact = _artifact_for(bundle, graph, module, options.precision)
-        probe = module.probe()
-        if artifact is None:
-            formats = " or ".join(module.FORMATS)
-            if backend is None:
-                continue
-            bundle.artifact(graph, formats.split(" or ")[0], options.precision)  # raises, with the command that mends
-        elif not probe.usable:
-            tried.append(BackendError(f"{name} cannot run here: missing {probe.missing}", hint=probe.remedy))
-        elif artifact.failed:
-            raise BundleError(
-                f"{artifact.format} {artifact.precision} of {bundle.path} failed its check: {artifact.reason}",
-                hint=remake_command(bundle, graph, artifact),
-            )
-        else:
-            return open_artifact(bundle, graph, artifact, options)
+        artifacts = _artifacts_for(bundle, graph, module, options.precision)
+        if not artifacts and backend is not None:
+            bundle.artifact(graph, module.FORMATS[0], options.precision)  # raises, with the command that mends
+        for artifact in artifacts:
+            probe = probe_format(artifact.format)
+            if not probe.usable:
+                message = f"{name} cannot run {artifact.format} here: missing {probe.missing}"
+                tried.append(UnavailableError(message, hint=probe.remedy))
+            elif artifact.failed:
+                raise BundleError(
+                    f"{artifact.format} {artifact.precision} of {bundle.path} failed its check: {artifact.reason}",
+                    hint=remake_command(bundle, graph, artifact),
+                )
+            else:
+                return open_artifact(bundle, graph, artifact, options)
     if tried:
         raise tried[0]
     raise BundleError(
@@ -115,14 +121,16 @@ def remake_command(bundle: Bundle, graph: str, artifact: Artifact) -> str:
     return f"edgekit build {bundle.path} --format {artifact.format} --precision {artifact.precision}"
 
 
-def _artifact_for(bundle: Bundle, graph: str, module: Any, precision: str) -> Artifact | None:
+def _artifacts_for(bundle: Bundle, graph: str, module: Any, precision: str) -> list[Artifact]:
+    """What a backend could run, best format first."""
+    artifacts = []
     for format in module.FORMATS:
         found = bundle.graph(graph).find(format, precision)
         if found is None and precision in module.HINTED_PRECISIONS:
             found = bundle.graph(graph).find(format, "fp32")
         if found is not None:
-            return found
-    return None
+            artifacts.append(found)
+    return artifacts
 
 
 class CheckedSession:
@@ -133,6 +141,7 @@ class CheckedSession:
         self.backend = session.backend
         self.device = session.device
         self.precision = session.precision
+        self.computed_in = session.computed_in
         self.signature = session.signature
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -148,4 +157,5 @@ class CheckedSession:
         self._session.close()
 
     def __str__(self) -> str:
-        return f"{self.backend} {self.precision} on {self.device}"
+        computed = "" if self.computed_in == self.precision else f" graph computed in {self.computed_in}"
+        return f"{self.backend} {self.precision}{computed} on {self.device}"

@@ -80,11 +80,17 @@ class Checkpoint:
         for path in self.weight_files():
             try:
                 if path.suffix == ".safetensors":
-                    merged |= load_file(path)
+                    loaded: Any = load_file(path)
                 else:
-                    merged |= torch.load(path, map_location="cpu", weights_only=True)
+                    loaded = torch.load(path, map_location="cpu", weights_only=True)
             except (SafetensorError, OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
                 raise CheckpointError(f"cannot read {path}: {error}", hint="download or copy it again") from error
+            if not isinstance(loaded, dict) or not all(isinstance(tensor, Tensor) for tensor in loaded.values()):
+                raise CheckpointError(
+                    f"expected tensors by name in {path}, received something else",
+                    hint="save the model's state_dict alone, as transformers' save_pretrained does",
+                )
+            merged |= loaded
         return merged
 
     def provenance(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from edgekit.core.errors import UsageError
+from edgekit.core.errors import BackendError, UsageError
 from edgekit.core.signature import Signature
 
 if TYPE_CHECKING:
@@ -105,7 +105,15 @@ class Family:
     @property
     def model(self) -> ModelCode:
         """Its `model.py`, imported now (this imports torch)."""
-        module: Any = importlib.import_module(self.code)
+        try:
+            module: Any = importlib.import_module(self.code)
+        except ModuleNotFoundError as error:
+            if (error.name or "").split(".")[0] in ("edgekit", self.code.split(".")[0]):
+                raise  # a fault of the family's own
+            raise BackendError(
+                f"expected the package {error.name} to make a model, it is not installed",
+                hint='pip install "edgekit[export]"',
+            ) from error
         code: ModelCode = module
         return code
 

@@ -1,7 +1,7 @@
 """What every backend offers: `probe()` says whether it is usable here, `open()` gives a `Session`.
 
-A backend module has `NAME`, `FORMATS` (the artifact formats it runs, best first), `probe() -> Probe` and
-`open(files, signature, options) -> Session`. `runtime.session` chooses among them and checks inputs in one place.
+A backend module has `NAME`, `FORMATS` (the artifact formats it runs, best first), `probe(format=None) -> Probe`, of
+one format or of any, and `open(files, signature, options) -> Session`. `runtime.session` chooses among them and checks inputs in one place.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from edgekit.core.errors import BackendError
 from edgekit.core.signature import Signature
 
 
@@ -42,7 +43,7 @@ class SessionOptions:
     """How a session is opened.
 
     Attributes:
-        device: "cpu", "cuda", or for ONNX Runtime also "tensorrt" (its provider); None: the backend's first.
+        device: "cpu", "cuda", ...; None: the backend's first.
         precision: the precision asked for ("fp32", "fp16", "bf16"); a backend that cannot run it refuses.
         num_threads: for CPU execution; None: the backend's default.
         allow_fallback: run elsewhere where the device is absent, instead of raising.
@@ -59,25 +60,38 @@ class SessionOptions:
 class Session(Protocol):
     """A graph, loaded and ready.
 
+    Threads may share a session: `run` and `close` wait for one another where the engine cannot run side by side.
+
     Attributes:
         backend: the backend's name.
         device: where it really runs ("cpu", "cuda:0").
-        precision: what it really computes in.
+        precision: the graph's, and what was asked for.
+        computed_in: what the device really computes most of it in: ONNX Runtime's CPU casts fp16 graphs to fp32.
         signature: the graph's inputs and outputs.
     """
 
     backend: str
     device: str
     precision: str
+    computed_in: str
     signature: Signature
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Compute all outputs by name. Arrays are not kept or changed."""
+        """Compute all outputs by name. Arrays are not kept or changed.
+
+        Raises:
+            BackendError: the engine refuses or fails, or the session was closed.
+        """
         ...
 
     def close(self) -> None:
         """Free what the session holds; it cannot run afterwards."""
         ...
+
+
+def closed() -> BackendError:
+    """The error of a session that runs after `close`."""
+    return BackendError("expected an open session, this one was closed")
 
 
 class Opener(Protocol):

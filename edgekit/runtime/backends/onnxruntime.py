@@ -1,4 +1,8 @@
-"""ONNX Runtime on the CPU, CUDA or its TensorRT provider; never a silent fall-back to the CPU."""
+"""ONNX Runtime on the CPU or CUDA; never a silent fall-back to the CPU.
+
+Its TensorRT provider is not offered: it would build an engine inside the first request of every shape. The backend
+`tensorrt` runs engines that were built before.
+"""
 
 from __future__ import annotations
 
@@ -9,23 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.core.errors import BackendError
+from edgekit.core.errors import BackendError, UnavailableError
 from edgekit.core.signature import Signature
-from edgekit.runtime.backends.base import Probe, SessionOptions
+from edgekit.runtime.backends.base import Probe, SessionOptions, closed
 
 NAME = "onnxruntime"
 FORMATS = ("onnx",)
 HINTED_PRECISIONS: tuple[str, ...] = ()
 
-_PROVIDERS = {
-    "cpu": ("CPUExecutionProvider",),
-    "cuda": ("CUDAExecutionProvider",),
-    "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider"),
-}
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu")
 
 
-def probe() -> Probe:
+def probe(format: str | None = None) -> Probe:
     """Which providers this installation was built with; a GPU's presence shows only when a session opens."""
     installed = [name for name in _PACKAGES if _version(name)]
     if len(installed) == 2:
@@ -42,7 +42,7 @@ def probe() -> Probe:
             NAME, usable=False, missing=f"the package onnxruntime ({error})", remedy='pip install "edgekit[onnx]"'
         )
     available = set(onnxruntime.get_available_providers())
-    devices = tuple(device for device, providers in _PROVIDERS.items() if providers[0] in available)
+    devices = tuple(device for device, provider in _PROVIDERS.items() if provider in available)
     return Probe(NAME, usable=True, version=onnxruntime.__version__, devices=devices)
 
 
@@ -50,15 +50,16 @@ def open(files: Sequence[Path], signature: Signature, options: SessionOptions) -
     """Load an ONNX file.
 
     Raises:
-        BackendError: the device is absent, or the CPU was asked for bf16, for which it has no kernels.
+        UnavailableError: the device is absent, or the CPU was asked for bf16, for which it has no kernels.
+        BackendError: ONNX Runtime refuses the file.
     """
     import onnxruntime
 
     device = options.device or "cpu"
     if device not in _PROVIDERS:
-        raise BackendError(f"expected a device of ONNX Runtime among {', '.join(_PROVIDERS)}, received {device!r}")
+        raise UnavailableError(f"expected a device of ONNX Runtime among {', '.join(_PROVIDERS)}, received {device!r}")
     if options.precision == "bf16" and device == "cpu":
-        raise BackendError(
+        raise UnavailableError(
             "ONNX Runtime's CPU kernels do not run bf16 graphs", hint="--backend openvino --precision bf16"
         )
     settings = onnxruntime.SessionOptions()
@@ -67,35 +68,29 @@ def open(files: Sequence[Path], signature: Signature, options: SessionOptions) -
     settings.enable_mem_pattern = False
     if options.num_threads is not None:
         settings.intra_op_num_threads = options.num_threads
-    providers = list(_PROVIDERS[device])
     if device not in probe().devices:
         if not options.allow_fallback:
-            raise BackendError(
+            raise UnavailableError(
                 f"expected ONNX Runtime to run on {device}, this installation has {', '.join(probe().devices)}",
                 hint='pip uninstall -y onnxruntime && pip install "edgekit[onnx-gpu]", or --allow-fallback for the CPU',
             )
-        device, providers = "cpu", list(_PROVIDERS["cpu"])
-    if device != "cpu":
-        if hasattr(onnxruntime, "preload_dlls"):  # since 1.21
-            onnxruntime.preload_dlls()
-        if options.allow_fallback:
-            providers.append("CPUExecutionProvider")
-        else:
-            settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        device = "cpu"
+    if device != "cpu" and hasattr(onnxruntime, "preload_dlls"):  # since 1.21
+        onnxruntime.preload_dlls()
     try:
-        session = onnxruntime.InferenceSession(str(files[0]), settings, providers=providers)
+        # On CUDA, ONNX Runtime computes shapes on the CPU by design: session.disable_cpu_ep_fallback would refuse that.
+        session = onnxruntime.InferenceSession(str(files[0]), settings, providers=[_PROVIDERS[device]])
     except _errors() as error:
         raise BackendError(
             f"ONNX Runtime cannot open {files[0]} on {device}: {error}", hint="edgekit doctor"
         ) from error
-    used = session.get_providers()
-    if used[0] != providers[0]:
-        if not options.allow_fallback:
-            raise BackendError(
-                f"expected ONNX Runtime to run on {device}, it would run on {used[0]}",
-                hint="edgekit doctor says what is missing; --allow-fallback runs on the CPU",
-            )
-        device = "cpu"
+    used = session.get_providers()[0]
+    if used != _PROVIDERS[device] and not options.allow_fallback:
+        raise UnavailableError(
+            f"expected ONNX Runtime to run on {device}, it would run on {used}",
+            hint="edgekit doctor says what is missing; --allow-fallback runs on the CPU",
+        )
+    device = "cpu" if used == _PROVIDERS["cpu"] else f"{device}:{session.get_provider_options()[used]['device_id']}"
     return OnnxRuntimeSession(session, signature, device, options.precision)
 
 
@@ -105,21 +100,30 @@ class OnnxRuntimeSession:
     backend = NAME
 
     def __init__(self, session: Any, signature: Signature, device: str, precision: str) -> None:
-        self._session = session
+        self._session: Any | None = session
         self.signature = signature
         self.device = device
         self.precision = precision
+        # It has few fp16 kernels for the CPU (a few more on ARM) and casts to fp32 and back around all else.
+        self.computed_in = "fp32" if device == "cpu" else precision
         self._outputs = [spec.name for spec in signature.outputs]
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs))))
+        session = self._session  # which another thread may close meanwhile
+        if session is None:
+            raise closed()
+        try:
+            answers = session.run(self._outputs, dict(inputs))
+        except _errors() as error:
+            raise BackendError(f"ONNX Runtime cannot run the graph on {self.device}: {error}") from error
+        return dict(zip(self._outputs, answers, strict=True))
 
     def close(self) -> None:
         self._session = None
 
 
 def _errors() -> tuple[type[Exception], ...]:
-    """What opening a session may raise: ONNX Runtime's own exceptions share no base but `Exception`."""
+    """What opening or running a session may raise: ONNX Runtime's own exceptions share no base but `Exception`."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     found = (getattr(state, name) for name in dir(state))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgekit.core.errors import BackendError
+from edgekit.core.errors import BackendError, UnavailableError
 from edgekit.core.signature import Signature
-from edgekit.runtime.backends.base import Probe, SessionOptions
+from edgekit.runtime.backends.base import Probe, SessionOptions, closed
 
 NAME = "openvino"
 FORMATS = ("openvino",)
@@ -21,7 +22,7 @@ _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _CAPABILITIES = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16"}
 
 
-def probe() -> Probe:
+def probe(format: str | None = None) -> Probe:
     try:
         import openvino
     except ImportError as error:
@@ -47,7 +48,8 @@ def open(files: Sequence[Path], signature: Signature, options: SessionOptions) -
         files: the .xml and its .bin.
 
     Raises:
-        BackendError: no such device, or it does not compute in the precision asked for.
+        UnavailableError: no such device, or it does not compute in the precision asked for.
+        BackendError: OpenVINO refuses the files.
     """
     import openvino
 
@@ -56,10 +58,10 @@ def open(files: Sequence[Path], signature: Signature, options: SessionOptions) -
     if device not in core.available_devices:
         found = ", ".join(name.lower() for name in core.available_devices)
         if not options.allow_fallback or "CPU" not in core.available_devices:
-            raise BackendError(f"expected an OpenVINO device {device.lower()!r}, this machine has {found}")
+            raise UnavailableError(f"expected an OpenVINO device {device.lower()!r}, this machine has {found}")
         device = "CPU"
     if options.precision not in _HINTS:
-        raise BackendError(f"expected a precision among {', '.join(_HINTS)}, received {options.precision!r}")
+        raise UnavailableError(f"expected a precision among {', '.join(_HINTS)}, received {options.precision!r}")
     config = {
         # without this line a CPU with bf16 silently computes fp32 models in bf16
         "INFERENCE_PRECISION_HINT": _HINTS[options.precision],
@@ -73,7 +75,7 @@ def open(files: Sequence[Path], signature: Signature, options: SessionOptions) -
         raise BackendError(f"OpenVINO cannot open {files[0]} on {device.lower()}: {error}") from error
     ran = str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
     if ran != _HINTS[options.precision] or options.precision not in precisions(device):
-        raise BackendError(
+        raise UnavailableError(
             f"expected {options.precision} on {device.lower()}, it computes in {', '.join(precisions(device))}",
             hint="--precision fp32",
         )
@@ -86,15 +88,23 @@ class OpenVinoSession:
     backend = NAME
 
     def __init__(self, compiled: Any, signature: Signature, device: str, precision: str) -> None:
-        self._request = compiled.create_infer_request()
+        self._request: Any | None = compiled.create_infer_request()
+        self._lock = threading.Lock()  # a request that runs refuses a second run
         self.signature = signature
         self.device = device
-        self.precision = precision
+        self.precision = self.computed_in = precision
         self._outputs = [spec.name for spec in signature.outputs]
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        results = self._request.infer(dict(inputs), share_inputs=True)
-        return {name: results[name] for name in self._outputs}
+        with self._lock:
+            if self._request is None:
+                raise closed()
+            try:
+                results = self._request.infer(dict(inputs), share_inputs=True)
+            except RuntimeError as error:
+                raise BackendError(f"OpenVINO cannot run the graph on {self.device}: {error}") from error
+            return {name: results[name] for name in self._outputs}
 
     def close(self) -> None:
-        self._request = None
+        with self._lock:
+            self._request = None

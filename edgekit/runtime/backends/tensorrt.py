@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.core.errors import BackendError, BundleError
+from edgekit.core.errors import BackendError, EngineError, ForeignEngineError, UnavailableError
 from edgekit.core.signature import Signature
 from edgekit.runtime import cuda
-from edgekit.runtime.backends.base import Probe, SessionOptions
+from edgekit.runtime.backends.base import Probe, SessionOptions, closed
 from edgekit.runtime.tensorrt.engine import check_engine, read_engine
 from edgekit.runtime.tensorrt.execution import ExecutionContext
 from edgekit.runtime.tensorrt.key import differences, is_target, machine_key
@@ -55,32 +55,34 @@ def open(files: Sequence[Path], signature: Signature, options: SessionOptions) -
     """Load an engine.
 
     Raises:
-        BundleError: no key, the key of another machine or ONNX, or an engine that cannot be read.
-        BackendError: no TensorRT, no GPU, or another device than "cuda" or "cuda:N" is asked for.
+        ForeignEngineError: the key of another machine or ONNX.
+        EngineError: no key, or an engine that cannot be read.
+        UnavailableError: no TensorRT, no GPU, or another device than "cuda" or "cuda:N" is asked for.
+        BackendError: TensorRT or CUDA refuses, for example for want of memory.
     """
     key = options.engine
     if key is None or "format" not in key:
-        raise BundleError(f"expected the key that {files[0].name} was built with, the bundle records none")
+        raise EngineError(f"expected the key that {files[0].name} was built with, the bundle records none")
     format = str(key["format"])
     hint = f"edgekit build {files[0].parent} --format {format} --precision {options.precision}"
     module = load_module(format)
     found = re.fullmatch(r"cuda(?::(\d+))?", options.device or "cuda")
     if found is None:
-        raise BackendError(f"expected device cuda or cuda:N for TensorRT, received {options.device!r}")
+        raise UnavailableError(f"expected device cuda or cuda:N for TensorRT, received {options.device!r}")
     index = int(found[1] or 0)
     gpu = next((gpu for gpu in cuda.devices() if gpu.index == index), None)
     wrong = differences(key, machine_key(format, module, gpu), gpu)
     if wrong:
-        raise BundleError(f"{files[0].name} cannot run here: {'; '.join(wrong)}", hint=hint)
+        raise ForeignEngineError(f"{files[0].name} cannot run here: {'; '.join(wrong)}", hint=hint)
     if gpu is None:
-        raise BackendError(
+        raise UnavailableError(
             f"expected the GPU cuda:{index} to run TensorRT on, this machine has none",
             hint="install NVIDIA's driver, or run the bundle's ONNX: --backend onnxruntime",
         )
     try:
         return TensorRTSession(module, files[0], signature, options, gpu)
-    except BundleError as error:
-        raise BundleError(error.message, hint=hint) from error
+    except EngineError as error:
+        raise EngineError(error.message, hint=hint) from error
 
 
 class TensorRTSession:
@@ -92,7 +94,7 @@ class TensorRTSession:
         self, module: Any, path: Path, signature: Signature, options: SessionOptions, gpu: cuda.Device
     ) -> None:
         self.device = f"cuda:{gpu.index}"
-        self.precision = options.precision
+        self.precision = self.computed_in = options.precision
         self.signature = signature
         self._lock = threading.Lock()
         self._contexts: list[ExecutionContext] = []
@@ -123,7 +125,7 @@ class TensorRTSession:
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         with self._lock:
             if self._stack is None:
-                raise BackendError("expected an open session, this one was closed")
+                raise closed()
             self._cuda.use()
             index = choose_profile(self._profiles, {name: array.shape for name, array in inputs.items()})
             return self._contexts[index].run(inputs)

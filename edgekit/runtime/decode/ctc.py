@@ -14,7 +14,7 @@ import numpy as np
 
 from edgekit.core.errors import BundleError, VerificationError
 
-SPECIAL = frozenset({"<s>", "</s>", "<unk>", "<pad>"})
+SPECIAL = frozenset({"<s>", "</s>", "<unk>", "<pad>", "[PAD]", "[UNK]", "[CLS]", "[SEP]", "<blank>", "<blk>"})
 WORD_PREFIX = "▁"
 # A log-softmax in float32 may end a few units of rounding above zero.
 _ROUNDING = 1e-3
@@ -135,7 +135,8 @@ def merge_windows(parts: Sequence[Iterable[Token]], spans: Sequence[tuple[int, i
 
     Args:
         parts: per window its tokens, frames counted from the window's start.
-        spans: per window its (start, stop) in frames of the recording, ascending, neighbours touching or overlapping.
+        spans: per window its (start, stop) in frames of the recording, ascending, neighbours touching or overlapping; the
+            last may end where the one before it ends.
 
     Returns:
         The tokens of the recording, frames counted from its start.
@@ -146,7 +147,7 @@ def merge_windows(parts: Sequence[Iterable[Token]], spans: Sequence[tuple[int, i
     if len(parts) != len(spans):
         raise ValueError(f"expected one span per window, received {len(parts)} windows and {len(spans)} spans")
     for (start, stop), (next_start, next_stop) in pairwise(spans):
-        if not (start < next_start <= stop < next_stop):
+        if not (start < next_start <= stop <= next_stop):
             raise ValueError(
                 f"expected ascending spans without gaps, received {(start, stop)}, {(next_start, next_stop)}"
             )

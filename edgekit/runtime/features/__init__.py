@@ -26,11 +26,15 @@ class Features:
     Attributes:
         sample_rate: of the waveform, Hz.
         min_samples: the shortest waveform, in samples.
-        compute: float32 [n] in [-1, 1] to the input of one item, without its batch axis.
+        samples_per_step: by how many samples the input grows by one step of time.
+        prepare: what is done once to a whole recording, float32 [n] to float32 [n], before it is cut into windows.
+        compute: a prepared float32 [n] to the input of one item, without its batch axis.
     """
 
     sample_rate: int
     min_samples: int
+    samples_per_step: int
+    prepare: Callable[[Float32], Float32]
     compute: Callable[[Float32], Float32]
 
     def __call__(self, waveform: Float32) -> Float32:
@@ -50,7 +54,7 @@ class Features:
                 f"{self.sample_rate} Hz), received {len(waveform)}",
                 hint="leave out recordings this short",
             )
-        return self.compute(waveform)
+        return self.compute(self.prepare(waveform))
 
 
 def open_features(description: Mapping[str, Any]) -> Features:
@@ -74,10 +78,11 @@ def open_features(description: Mapping[str, Any]) -> Features:
         raise BundleError(f"expected {kind} features of {known}, received also {unknown}", hint=_UPGRADE)
     try:
         if kind == "waveform":
-            compute = normalise if settings["normalise"] else np.asarray
-            return Features(int(settings["sample_rate"]), int(min_samples or 400), compute)
+            prepare = normalise if settings["normalise"] else np.asarray
+            return Features(int(settings["sample_rate"]), int(min_samples or 400), 1, prepare, np.asarray)
         config = FbankConfig(**settings)
-        return Features(config.sample_rate, int(min_samples or config.min_samples), Fbank(config))
+        shortest = int(min_samples or config.min_samples)
+        return Features(config.sample_rate, shortest, config.frame_shift, np.asarray, Fbank(config))
     except KeyError as error:
         raise BundleError(f"expected {kind} features of {known}, received none of {error}") from error
     except (TypeError, ValueError) as error:

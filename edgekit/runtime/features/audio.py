@@ -16,6 +16,9 @@ from edgekit.core.errors import AudioError
 
 Float32 = npt.NDArray[np.float32]
 
+MIN_RATE, MAX_RATE = 1_000, 768_000
+"""Sample rates that are taken, in Hz. A wrong rate in a header would make hours of a second, or nothing of an hour."""
+
 _FRAMES_PER_BLOCK = 1 << 16
 # Lossy codecs and resampling overshoot full scale a little; floats far above it are integers that nobody divided.
 _MAX_PEAK = 4.0
@@ -150,6 +153,11 @@ class _Resampler:
     """Mono blocks at one rate in, one waveform at another rate out."""
 
     def __init__(self, source: float, target: float) -> None:
+        if not MIN_RATE <= source <= MAX_RATE:
+            raise AudioError(
+                f"expected a sample rate of {MIN_RATE} to {MAX_RATE} Hz, received {source:g}",
+                hint="give the rate at which it was recorded",
+            )
         self._stream = soxr.ResampleStream(source, target, 1, "float32", "HQ") if source != target else None
         self._parts: list[Float32] = []
 

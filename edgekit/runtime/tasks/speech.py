@@ -16,9 +16,8 @@ from edgekit.runtime.features.audio import as_waveform, load_audio, windows
 from edgekit.runtime.session import CheckedSession
 
 WINDOW_S = 20.0
-OVERLAP_S = 4.0
-"""A recording longer than `WINDOW_S` is answered in windows that share `OVERLAP_S` with the next: memory stays
-bounded, and each frame that is kept has at least half the overlap as context."""
+"""A recording longer than this, or than the graph takes, is answered in windows that share a fifth with the next:
+memory stays bounded, and each frame that is kept has at least a tenth of a window as context."""
 
 Audio = Union[Path, str, tuple[np.ndarray, int]]
 
@@ -60,6 +59,10 @@ class SpeechGraph:
         signature = self.session.signature
         self._data = next(spec for spec in signature.inputs if spec.lengths_of is None)
         self._lengths = next(spec for spec in signature.inputs if isinstance(spec.lengths_of, Dim))
+        steps = self._lengths.lengths_of
+        assert isinstance(steps, Dim)
+        longest = steps.max * self.features.samples_per_step
+        self._window = min(round(WINDOW_S * self.features.sample_rate), longest)
         self._output = next(spec for spec in signature.outputs if spec.lengths_of is None)
         self._output_lengths = next(spec for spec in signature.outputs if spec.lengths_of is not None)
 
@@ -76,11 +79,14 @@ class SpeechGraph:
     def run(self, wave: np.ndarray) -> tuple[list[Window], Timing]:
         """All windows of a waveform `[n]`, in order."""
         rate = self.features.sample_rate
-        features_s = inference_s = 0.0
+        inference_s = 0.0
+        begun = time.perf_counter()
+        prepared = self.features.prepare(wave)
+        features_s = time.perf_counter() - begun
         answered = []
-        for start, stop in windows(len(wave), int(WINDOW_S * rate), int(OVERLAP_S * rate), multiple_of=self._hop):
+        for start, stop in windows(len(wave), self._window, self._window // 5, multiple_of=self._hop):
             before = time.perf_counter()
-            x = self.features(wave[start:stop])
+            x = self.features.compute(prepared[start:stop])
             between = time.perf_counter()
             outputs = self.session.run(
                 {self._data.name: x[None], self._lengths.name: np.array([len(x)], self._lengths.dtype)}

@@ -51,11 +51,17 @@ class SpeechRecognition:
                 f"expected an output of kind 'ctc', received {output.get('kind')!r}", hint="pip install -U edgekit"
             )
         self.bundle = bundle
-        self.labels = bundle.asset("tokens").read_text(encoding="utf-8").splitlines()
+        # not splitlines(): a label may be a character that counts as a line's end there
+        self.labels = bundle.asset("tokens").read_text(encoding="utf-8").removesuffix("\n").split("\n")
         self._blank: int = output["blank"]
         self._delimiter: str = output["delimiter"]
         self._frame_s: float = output["frame_s"]
         self._graph = SpeechGraph(bundle, open_session(bundle, backend=backend, options=options))
+        num_classes = next(s.shape[-1] for s in self._graph.session.signature.outputs if s.lengths_of is None)
+        if len(self.labels) != num_classes or not 0 <= self._blank < len(self.labels):
+            raise BundleError(
+                f"expected {num_classes} labels and a blank among them, received {len(self.labels)} and {self._blank}"
+            )
 
     @property
     def session(self) -> Any:

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from edgekit.core.errors import BundleError
+from edgekit.core.errors import EngineError
 from edgekit.core.signature import Signature
 from edgekit.runtime.tensorrt.library import engine_log, listening, logged_errors
 
@@ -18,14 +18,14 @@ def read_engine(module: Any, content: bytes, name: str) -> Any:
     """Deserialise an engine; it holds its runtime.
 
     Raises:
-        BundleError: it cannot be read; says what TensorRT logged.
+        EngineError: it cannot be read; says what TensorRT logged.
     """
     with listening(module) as messages:
         runtime = module.Runtime(engine_log(module))
         engine = runtime.deserialize_cuda_engine(content)
     if engine is None:
         said = logged_errors(messages)
-        raise BundleError(f"TensorRT {module.__version__} cannot read {name}: {said}")
+        raise EngineError(f"TensorRT {module.__version__} cannot read {name}: {said}")
     return engine
 
 
@@ -33,7 +33,7 @@ def check_engine(module: Any, engine: Any, signature: Signature, precision: str)
     """Hold an engine to the signature and the precision of the artifact that it is said to be.
 
     Raises:
-        BundleError: other tensors, other types, or computed in another precision.
+        EngineError: other tensors, other types, or computed in another precision.
     """
     declared = {(spec.name, "INPUT", spec.dtype) for spec in signature.inputs}
     declared |= {(spec.name, "OUTPUT", spec.dtype) for spec in signature.outputs}
@@ -42,15 +42,15 @@ def check_engine(module: Any, engine: Any, signature: Signature, precision: str)
         (name, engine.get_tensor_mode(name).name, _NUMPY.get(engine.get_tensor_dtype(name).name, "?")) for name in names
     }
     if declared != found:
-        raise BundleError(f"expected an engine with {sorted(declared)}, this one has {sorted(found)}")
+        raise EngineError(f"expected an engine with {sorted(declared)}, this one has {sorted(found)}")
     for name in names:
         if engine.get_tensor_location(name) != module.TensorLocation.DEVICE:
-            raise BundleError(f"expected {name} on the GPU, the engine wants it on the host, as a shape")
+            raise EngineError(f"expected {name} on the GPU, the engine wants it on the host, as a shape")
     text = engine.create_engine_inspector().get_engine_information(module.LayerInformationFormat.JSON)
     computed = engine_precisions(text)
     # Nothing recognised is no evidence: the exporter held the network itself to the ONNX graph.
     if computed and (precision not in computed or (precision == "fp32" and computed.keys() != {"fp32"})):
-        raise BundleError(f"expected an engine that computes in {precision}, its layers give {computed}")
+        raise EngineError(f"expected an engine that computes in {precision}, its layers give {computed}")
 
 
 def engine_precisions(inspected: str) -> dict[str, int]:

@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from edgekit.core.errors import BackendError, UsageError
+from edgekit.core.errors import UnavailableError, UsageError
 
 _MODULES = {"trt": ("tensorrt",), "trt-rtx": ("tensorrt_rtx_bindings", "tensorrt_rtx")}
 _VERSIONS = {"trt": ((10, 3), (12, 0)), "trt-rtx": ((1, 7), (2, 0))}
@@ -24,25 +24,25 @@ def load_module(format: str) -> Any:
     """The Python module of one of the two libraries, with its shared libraries.
 
     Raises:
-        BackendError: not installed, without its libraries, or of a version that is not supported.
+        UnavailableError: not installed, without its libraries, or of a version that is not supported.
     """
     if format not in _MODULES:
         raise UsageError(f"expected a format of {', '.join(_MODULES)}, received {format!r}")
     name = next((name for name in _MODULES[format] if find_spec(name) is not None), None)
     if name is None:
         wanted = " or ".join(_MODULES[format])
-        raise BackendError(f"expected the Python module {wanted}, it is not installed", hint=_REMEDIES[format])
+        raise UnavailableError(f"expected the Python module {wanted}, it is not installed", hint=_REMEDIES[format])
     try:
         module = import_module(name)
     except (ImportError, OSError) as error:
-        raise BackendError(
+        raise UnavailableError(
             f"the Python module {name} is installed, its libraries are not: {error}", hint=_REMEDIES[format]
         ) from error
     low, high = _VERSIONS[format]
     version = tuple(int(part) for part in str(module.__version__).split(".")[:2])
     if not low <= version < high:
         wanted = f"{low[0]}.{low[1]} or newer, before {high[0]}"
-        raise BackendError(f"expected {name} {wanted}, found {module.__version__}", hint=_REMEDIES[format])
+        raise UnavailableError(f"expected {name} {wanted}, found {module.__version__}", hint=_REMEDIES[format])
     return module
 
 

@@ -50,6 +50,20 @@ def test_a_long_recording_loses_and_doubles_no_word(toy_bundle: Path, speak: Spe
     assert recogniser.transcribe((wave, 16000)).text == text
 
 
+@pytest.mark.parametrize("num_samples", [320_001, 320_079, 320_080, 320_399, 320_400, 320_720, 576_001, 832_010])
+def test_a_recording_may_end_anywhere_past_a_window(toy_bundle: Path, speak: Speak, num_samples: int) -> None:
+    wave = np.resize(speak("AB CAD "), num_samples).astype(np.float32)
+    words = edgekit.load(toy_bundle).transcribe((wave, 16000)).text.split()
+    assert set(words[:-1]) == {"AB", "CAD"}
+    assert words[:-1] == ["AB", "CAD"] * (len(words[:-1]) // 2) + ["AB"] * (len(words[:-1]) % 2)
+
+
+def test_labels_that_do_not_fit_the_output(toy_with: Callable[..., Bundle]) -> None:
+    output = {"kind": "ctc", "blank": 99, "delimiter": "|", "frame_s": 0.02}
+    with pytest.raises(BundleError, match="expected 6 labels and a blank among them"):
+        edgekit.load(toy_with(output=output).path)
+
+
 def test_random_weights_answer_only_when_asked_to(toy_with: Callable[..., Bundle], speak: Speak) -> None:
     bundle = toy_with(provenance={"weights": {"source": "random", "seed": 0}})
     recogniser = edgekit.load(bundle.path)

@@ -103,10 +103,49 @@ def test_a_model_without_ctc_head_gives_states_and_refuses_letters(tmp_path: Pat
     assert caught.value.hint == "export its hidden states: --head embedding"
 
 
+def test_blank_and_delimiter_come_from_the_checkpoint(fine_tuned: tuple[Path, HubertForCTC]) -> None:
+    folder, _ = fine_tuned
+    (folder / "vocab.json").write_text(json.dumps({" ": 0, "A": 1, "B": 2, "C": 3, "[UNK]": 4, "[PAD]": 5}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"word_delimiter_token": " "}))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "pad_token_id": 5}))
+    output = load_model(folder, None, None)[1].output
+    assert (output["blank"], output["delimiter"]) == (5, " ")
+
+
+def test_a_head_without_labels_is_refused(fine_tuned: tuple[Path, HubertForCTC]) -> None:
+    folder, _ = fine_tuned
+    (folder / "vocab.json").unlink()
+    with pytest.raises(CheckpointError, match="received 0") as caught:
+        load_model(folder, None, None)
+    assert "vocab.json" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("saved", [{"epoch": 3, "state_dict": {}}, [torch.zeros(1)]])
+def test_a_file_that_is_not_tensors_by_name_is_refused(fine_tuned: tuple[Path, HubertForCTC], saved: object) -> None:
+    folder, _ = fine_tuned
+    (folder / "model.safetensors").unlink()
+    torch.save(saved, folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="expected tensors by name"):
+        load_model(folder, None, None)
+
+
+def test_another_variant_than_the_checkpoints_is_refused(fine_tuned: tuple[Path, HubertForCTC]) -> None:
+    with pytest.raises(CheckpointError, match="expected the sizes of large"):
+        load_model(fine_tuned[0], "large", None)
+
+
+def test_another_sample_rate_is_refused(fine_tuned: tuple[Path, HubertForCTC]) -> None:
+    folder, _ = fine_tuned
+    (folder / "preprocessor_config.json").write_text(json.dumps({"sampling_rate": 8000}))
+    with pytest.raises(CheckpointError, match="expected a model of 16000 Hz"):
+        load_model(folder, None, None)
+
+
 def test_labels_must_number_the_classes(fine_tuned: tuple[Path, HubertForCTC]) -> None:
     folder, _ = fine_tuned
     (folder / "vocab.json").write_text(json.dumps({"<pad>": 0, "A": 1}))
-    with pytest.raises(CheckpointError, match="expected 6 labels for the CTC head, received 2"):
+    with pytest.raises(CheckpointError, match=r"expected 6 labels for the CTC head of .*, received 2"):
         load_model(folder, None, None)
 
 

@@ -20,7 +20,7 @@ from edgekit.train.families.hubert_student.config import VARIANTS, Config
 from edgekit.train.families.hubert_student.model import build, load_model, random_model, save_model
 from edgekit.train.tokens import LETTERS
 
-# arXiv 2210.15631's encoders, counted from their published structure
+# the encoders of arXiv 2210.15631, counted from the structure in the second author's code
 SIZES = {
     "shallow-wide-waveform": 23_491_200,
     "deep-thin-waveform": 22_937_856,

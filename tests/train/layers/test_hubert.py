@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import HubertConfig as TransformersConfig
@@ -106,3 +108,21 @@ def test_gradients_reach_every_parameter() -> None:
 def test_configs_that_are_not_ours_are_refused(data: dict[str, object], message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
         HubertConfig.from_transformers(data)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_attention_heads": 0},
+        {"num_hidden_layers": -1},
+        {"hidden_size": -480},
+        {"hidden_size": 72, "num_attention_heads": 4},
+        {"conv_stride": (0, 2, 2, 2, 2, 2, 2)},
+        {"num_conv_pos_embeddings": 0},
+        {"hidden_dropout": 3.0},
+        {"conv_kernel": (10, 3)},
+    ],
+)
+def test_sizes_out_of_range_are_refused_before_torch_sees_them(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must"):
+        HubertConfig(**change)

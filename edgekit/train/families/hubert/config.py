@@ -34,5 +34,4 @@ _LARGE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias
 VARIANTS = {
     "base": Config(),
     "large": Config(1024, 24, 16, 4096, **_LARGE),  # type: ignore[arg-type]
-    "xlarge": Config(1280, 48, 16, 5120, **_LARGE),  # type: ignore[arg-type]
 }

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import torch
 
+from edgekit.core.errors import CheckpointError
 from edgekit.train.checkpoint import open_checkpoint
 from edgekit.train.families.hubert.config import VARIANTS, Config
 from edgekit.train.family import LoadedModel
+from edgekit.train.layers.hubert.config import SAMPLE_RATE
 from edgekit.train.layers.hubert.encoder import HubertEncoder
 from edgekit.train.layers.hubert.head import WithHead, chosen_head, loaded_model
 from edgekit.train.layers.hubert.weights import has_head, load_weights
@@ -36,12 +38,21 @@ def load_model(checkpoint: Path | str, variant: str | None, head: str | None) ->
     found = open_checkpoint(checkpoint)
     found.require_family("hubert")
     config = Config.from_transformers(found.config)
-    normalise = (found.json("preprocessor_config.json") or {}).get("do_normalize", config.normalise)
-    config = replace(config, normalise=bool(normalise))
+    preprocessor = found.json("preprocessor_config.json") or {}
+    config = replace(config, normalise=bool(preprocessor.get("do_normalize", config.normalise)))
+    if preprocessor.get("sampling_rate", SAMPLE_RATE) != SAMPLE_RATE:
+        raise CheckpointError(
+            f"expected a model of {SAMPLE_RATE} Hz, {found.source} is one of {preprocessor['sampling_rate']}"
+        )
+    known = [name for name, sizes in VARIANTS.items() if sizes.computed() == config.computed()]
+    if variant is not None and variant not in known:
+        raise CheckpointError(
+            f"expected the sizes of {variant}, {found.source} has those of {known[0] if known else 'no variant'}",
+            hint="leave --variant out",
+        )
     tensors = found.tensors()
     head = chosen_head(head, has_head(tensors), found.source)
     module = build(config, head)
     load_weights(module, tensors, found.source)
-    known = [name for name, sizes in VARIANTS.items() if replace(sizes, normalise=config.normalise) == config]
-    loaded = loaded_model(module, config, head, weights=found.provenance(), vocab=found.json("vocab.json"))
-    return variant or (known[0] if known else "custom"), loaded
+    loaded = loaded_model(module, config, head, weights=found.provenance(), checkpoint=found)
+    return known[0] if known else "custom", loaded

@@ -36,8 +36,10 @@ class Config(HubertConfig):
         super().__post_init__()
         if self.front_end not in ("fbank", "waveform"):
             raise ValueError(f"front_end must be 'fbank' or 'waveform', got {self.front_end!r}")
-        if self.fbank_kernel % 2 == 0:
-            raise ValueError(f"fbank_kernel must be odd, got {self.fbank_kernel}")
+        if self.fbank_kernel < 1 or self.fbank_kernel % 2 == 0:
+            raise ValueError(f"fbank_kernel must be odd and positive, got {self.fbank_kernel}")
+        if self.vocab_size < 2:
+            raise ValueError(f"vocab_size must be at least 2, got {self.vocab_size}")
 
     @property
     def fbank(self) -> FbankConfig:

@@ -5,7 +5,7 @@ Shapes: B batch, F filter bank frames, M mel bins, T encoder frames (one per 20 
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,7 @@ def load_model(checkpoint: Path | str, variant: str | None, head: str | None) ->
     head = chosen_head(head, has_head(tensors), found.source)
     module = build(config, head)
     load_weights(module, tensors, found.source)
-    loaded = loaded_model(module, config, head, weights=found.provenance(), vocab=found.json("vocab.json"))
+    loaded = loaded_model(module, config, head, weights=found.provenance(), checkpoint=found)
     return name, loaded
 
 
@@ -143,16 +143,10 @@ def _config_of(found: Checkpoint, variant: str | None) -> tuple[str, Config]:
             raise CheckpointError(f"{found.source}: its edgekit config does not fit: {error.message}") from error
     given = HubertConfig.from_transformers(found.config)
     for name, config in VARIANTS.items():
-        if config.front_end == "waveform" and variant in (None, name) and _sizes(config) == _sizes(given):
+        if config.front_end == "waveform" and variant in (None, name) and config.computed() == given.computed():
             return name, replace(config, vocab_size=found.config.get("vocab_size", config.vocab_size))
     raise CheckpointError(
         f"expected a student's sizes, {found.source} is a HuBERT of {given.num_hidden_layers} layers of "
         f"{given.hidden_size}",
         hint=f"edgekit export hubert {found.source}",
     )
-
-
-def _sizes(config: HubertConfig) -> dict[str, Any]:
-    """What a HuBERT computes, without what only training uses."""
-    own = {f.name for f in fields(HubertConfig)} - {"hidden_dropout", "attention_dropout", "activation_dropout"}
-    return {name: getattr(config, name) for name in own}

@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 SAMPLE_RATE = 16_000
 BATCH = Dim("batch", ((1, 1, 16),))
 _SECONDS = (2, 5, 10, 30)
+_COUNTS = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "num_conv_pos_embeddings",
+    "num_conv_pos_embedding_groups",
+)
+_TRAINING_ONLY = {"hidden_dropout", "attention_dropout", "activation_dropout"}
 _ACTIVATIONS = ("gelu", "gelu_new", "relu", "silu", "swish")
 
 
@@ -54,10 +63,17 @@ class HubertConfig:
     activation_dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"hidden_size must divide by num_attention_heads, got {self.hidden_size} and {self.num_attention_heads}"
-            )
+        for name in _COUNTS:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("num_attention_heads", "num_conv_pos_embedding_groups"):
+            if self.hidden_size % getattr(self, name):
+                raise ValueError(f"hidden_size must divide by {name}, got {self.hidden_size} and {getattr(self, name)}")
+        for name in sorted(_TRAINING_ONLY):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in 0..1, got {getattr(self, name)}")
+        if min(*self.conv_dim, *self.conv_kernel, *self.conv_stride) < 1:
+            raise ValueError("conv_dim, conv_kernel and conv_stride must be at least 1")
         if not len(self.conv_dim) == len(self.conv_kernel) == len(self.conv_stride) > 0:
             raise ValueError("conv_dim, conv_kernel and conv_stride must have one entry per convolution")
         for name in ("hidden_act", "feat_extract_activation"):
@@ -82,6 +98,11 @@ class HubertConfig:
             return settings_from_dict(cls, {name: value for name, value in data.items() if name in known})
         except SettingsError as error:
             raise CheckpointError(f"a config.json that does not describe a HuBERT: {error.message}") from error
+
+    def computed(self) -> dict[str, Any]:
+        """The fields that decide what is computed at inference: two HuBERTs of equal ones have one graph."""
+        own = {field.name for field in fields(HubertConfig)} - _TRAINING_ONLY
+        return {name: getattr(self, name) for name in own}
 
     @property
     def frames(self) -> Derived:

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from edgekit.core.errors import CheckpointError
+from edgekit.train.checkpoint import Checkpoint
 from edgekit.train.family import LoadedModel
 from edgekit.train.layers.hubert.encoder import deploy, init_weights
 from edgekit.train.tokens import LETTERS, ctc_output
@@ -51,26 +52,41 @@ def loaded_model(
     head: str,
     *,
     weights: dict[str, Any],
-    vocab: dict[str, int] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> LoadedModel:
     """A module in its inference form, with all that its bundle must know.
 
     Args:
         config: the family's config, with `features()`, `vocab_size` and `frames`.
-        vocab: `vocab.json` of a tokenizer, label to class; None: the 32 public letters.
+        checkpoint: where its labels are; None: random weights, and the 32 public letters.
 
     Raises:
-        CheckpointError: the labels do not number the classes of the head.
+        CheckpointError: the checkpoint has no labels, or they do not number the classes of the head.
     """
     module.apply(deploy).eval()
     frame_s = config.frame_s
     if head != "ctc":
         output: dict[str, Any] = {"kind": "embedding", "frame_s": frame_s}
         return LoadedModel(module, config, head, config.features(), output, weights)
-    tokens = LETTERS if vocab is None else tuple(sorted(vocab, key=vocab.__getitem__))
-    if len(tokens) != config.vocab_size or (vocab and sorted(vocab.values()) != list(range(len(tokens)))):
+    if checkpoint is None:
+        tokens, blank, delimiter = LETTERS, None, None
+    else:
+        tokens, blank, delimiter = _labels(checkpoint, config.vocab_size)
+    described = ctc_output(tokens, frame_s, blank=blank, delimiter=delimiter)
+    return LoadedModel(module, config, head, config.features(), described, weights, tokens)
+
+
+def _labels(checkpoint: Checkpoint, num_classes: int) -> tuple[tuple[str, ...], int | None, str | None]:
+    """The labels, blank and word delimiter of a checkpoint, as `transformers`' CTC tokenizer keeps them."""
+    vocab = checkpoint.json("vocab.json") or {}
+    tokens = tuple(sorted(vocab, key=vocab.__getitem__))
+    if sorted(vocab.values()) != list(range(num_classes)):
         raise CheckpointError(
-            f"expected {config.vocab_size} labels for the CTC head, received {len(tokens)}",
+            f"expected {num_classes} labels for the CTC head of {checkpoint.source}, received {len(tokens)}",
             hint="put the tokenizer's vocab.json beside config.json",
         )
-    return LoadedModel(module, config, head, config.features(), ctc_output(tokens, frame_s), weights, tokens)
+    blank = checkpoint.config.get("pad_token_id")
+    if blank is not None and not (isinstance(blank, int) and 0 <= blank < num_classes):
+        raise CheckpointError(f"expected pad_token_id in 0..{num_classes - 1}, received {blank!r}")
+    delimiter = (checkpoint.json("tokenizer_config.json") or {}).get("word_delimiter_token")
+    return tokens, blank, delimiter if delimiter in tokens else None
