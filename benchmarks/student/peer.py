@@ -12,6 +12,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from edgekit.train.tokens import LETTERS
+from student.subjects import PEER_BLANK
+
 _PEER = "optimum-onnx[onnxruntime]"
 _CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 _PACKAGES = ("optimum", "optimum-onnx", "transformers", "torch", "onnx", "onnxruntime")
@@ -30,15 +33,17 @@ def make_environment(folder: Path) -> Path:
 
 
 def make_checkpoint(folder: Path) -> None:
-    """HuBERT Base with a CTC head and random weights of seed 0, in `transformers`' format."""
+    """HuBERT Base with a CTC head over the public letters and random weights of seed 0, in `transformers`' format."""
     import torch
     from transformers import HubertConfig, HubertForCTC, Wav2Vec2FeatureExtractor
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     torch.manual_seed(0)
-    HubertForCTC(HubertConfig(vocab_size=32)).save_pretrained(folder)
+    HubertForCTC(HubertConfig(vocab_size=len(LETTERS), pad_token_id=PEER_BLANK)).save_pretrained(folder)
     Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(folder)
+    vocab = {label: index for index, label in enumerate(LETTERS)}
+    (folder / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
 
 
 def export_peer(python: Path, checkpoint: Path, folder: Path) -> tuple[dict[str, Path], dict[str, Any]]:

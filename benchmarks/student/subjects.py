@@ -21,7 +21,7 @@ from edgekit.runtime.session import open_session
 Float32 = npt.NDArray[np.float32]
 
 PEER_BLANK = 0
-"""The padding token of `transformers.HubertConfig`, which is CTC's blank there."""
+"""The label `<pad>`, CTC's blank in `transformers`."""
 
 
 @dataclass(frozen=True)

@@ -135,8 +135,8 @@ def merge_windows(parts: Sequence[Iterable[Token]], spans: Sequence[tuple[int, i
 
     Args:
         parts: per window its tokens, frames counted from the window's start.
-        spans: per window its (start, stop) in frames of the recording, ascending, neighbours touching or overlapping; the
-            last may end where the one before it ends.
+        spans: per window its (start, stop) in frames of the recording, ascending, neighbours touching or overlapping;
+            the last may end where the one before it ends.
 
     Returns:
         The tokens of the recording, frames counted from its start.
