@@ -17,7 +17,7 @@ RULES = (
     "Times are from a float32 waveform in memory to greedy CTC tokens: features, session and decoding. A ratio is the "
     "median over rounds of the two wall times of a round, with its 95 % interval by bootstrap. A goal is 'reached' "
     "where the whole interval lies inside its bound, 'not reached' where it lies wholly outside, else 'not resolved'; "
-    f"so is all of fewer than {MIN_SAMPLES} rounds.",
+    f"so is anything of fewer than {MIN_SAMPLES} rounds.",
     f"Base: edgekit's export of HuBERT Base takes at most {BASE_AT_MOST:g} x optimum's time on the same backend and "
     "precision: the same weights, no slower, with 3 % for equal.",
     f"Student: the fbank student is at least {FBANK_AT_LEAST:g} x as fast as optimum's HuBERT Base on the same backend "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated
 
@@ -52,6 +53,9 @@ def _root(
 
 def main() -> None:
     """Run the command line. Exit codes: 0, 1 (failed), 2 (wrong usage), 130 (interrupted)."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # a file's name need not be text; what stands for such a byte is JSON's own escape
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except EdgekitError as error:

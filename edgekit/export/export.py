@@ -16,7 +16,7 @@ import numpy as np
 import edgekit
 from edgekit.core.bundle import Artifact, Bundle, Graph, Manifest, open_bundle
 from edgekit.core.bundle_writer import writing
-from edgekit.core.errors import BundleError, ExportError, UsageError
+from edgekit.core.errors import BackendError, BundleError, ExportError, UsageError
 from edgekit.core.reference import Reference
 from edgekit.core.settings import apply_settings, settings_to_dict
 from edgekit.core.signature import Dim, Signature
@@ -68,6 +68,7 @@ def export(request: ExportRequest, out: Path | None = None, *, report: Report = 
         UsageError: an unknown family, variant, head or setting.
         CheckpointError: the checkpoint does not fit.
         AudioError: a recording cannot be used.
+        BackendError: a package that exports is not installed.
         VerificationError: the graph answers otherwise than torch; nothing is written then.
     """
     report("loading the model")
@@ -80,7 +81,15 @@ def export(request: ExportRequest, out: Path | None = None, *, report: Report = 
     check_free_space(path, int(num_bytes * 1.1))
     audio = list(request.audio) or sample_clips()
     origin = "real" if request.audio else "synthesised"
-    from edgekit.export.onnx import export_onnx
+    try:
+        from edgekit.export.onnx import export_onnx
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in ("onnx", "onnxscript"):
+            raise  # a fault of ours
+        raise BackendError(
+            f"expected the package {error.name} to write ONNX, it is not installed",
+            hint='pip install "edgekit[export]"',
+        ) from error
 
     signatures = model.config.graphs(model.head)
     references = {name: make_reference(model, signature, audio, origin) for name, signature in signatures.items()}

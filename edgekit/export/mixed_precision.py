@@ -112,7 +112,8 @@ def _sums_of_squares(graph: GraphProto) -> set[str]:
         product = node.op_type in _PRODUCTS
         factors = [source.get(name, name) for name in node.input[:2]]
         passed = product or node.op_type in _FOLLOWERS or node.op_type.startswith("Reduce")
-        if (product and factors[0] == factors[-1]) or (passed and squares.intersection(node.input)):
+        squared = product and len(factors) == 2 and factors[0] == factors[1]
+        if squared or (passed and squares.intersection(node.input)):
             squares.update(node.output)
     return squares
 

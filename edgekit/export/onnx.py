@@ -23,8 +23,6 @@ from edgekit.export.attention import DOMAIN, add_functions, function_name
 from edgekit.train.layers import attention as attention  # registers the operator
 
 OPSET = 18
-MAX_BYTES = (2 << 30) - (16 << 20)
-"""Protocol buffers end at 2 GiB; what is beside the weights takes less than 16 MiB."""
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
@@ -34,16 +32,8 @@ def export_onnx(module: torch.nn.Module, signature: Signature, path: Path) -> di
     Axes are dynamic as the signature says and carry its names; nodes are named by the module they come from.
 
     Raises:
-        ExportError: torch cannot trace the module, an axis that the signature calls dynamic became fixed, or the
-            weights do not fit into one file.
+        ExportError: torch cannot trace the module, or an axis that the signature calls dynamic became fixed.
     """
-    num_bytes = sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
-    if num_bytes > MAX_BYTES:
-        raise ExportError(
-            f"expected at most {MAX_BYTES >> 20} MiB of weights, all that one ONNX file can hold; "
-            f"received {num_bytes >> 20} MiB",
-            hint="choose a smaller variant of `edgekit list`",
-        )
     examples = example_inputs(signature)
     shapes = {
         spec.name: {i: torch.export.Dim.DYNAMIC for i, axis in enumerate(spec.shape) if isinstance(axis, Dim)}

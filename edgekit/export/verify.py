@@ -47,10 +47,12 @@ class Tolerance:
     signal_cosine: float
 
 
+# Measured, relative RMS of the conformance tests' one-layer models: fp32 4e-6, fp16 2e-3, bf16 1.5e-2; frames in
+# another order 1.4, frames late by one 0.8 to 1.3, a constant 1.
 TOLERANCES = {
     "fp32": Tolerance(atol=1e-3, rtol=1e-3, cosine=0.999999, relative_rms=1e-3, signal_cosine=0.999999),
     "fp16": Tolerance(atol=5e-2, rtol=5e-2, cosine=0.9995, relative_rms=3e-2, signal_cosine=0.9995),
-    "bf16": Tolerance(atol=2.5e-1, rtol=2.5e-1, cosine=0.995, relative_rms=2e-1, signal_cosine=0.98),
+    "bf16": Tolerance(atol=2.5e-1, rtol=2.5e-1, cosine=0.995, relative_rms=1.5e-1, signal_cosine=0.985),
 }
 
 
@@ -71,8 +73,8 @@ class Comparison:
 def verify_bundle(path: Path | str, *, options: SessionOptions | None = None) -> list[tuple[str, Artifact]]:
     """Check every artifact of a bundle that this machine can execute, and record it in the manifest.
 
-    An artifact that fails, or that a backend which is usable here refuses, is recorded as failed, and the runtime then refuses it. What this machine cannot execute
-    keeps the record that it has.
+    An artifact that fails, or that a backend which is usable here refuses, is recorded as failed, and the runtime then
+    refuses it. What this machine cannot execute keeps the record that it has.
 
     Args:
         options: a device in it is one that must be there.

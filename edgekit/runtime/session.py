@@ -116,8 +116,8 @@ def open_artifact(bundle: Bundle, graph: str, artifact: Artifact, options: Sessi
 def remake_command(bundle: Bundle, graph: str, artifact: Artifact) -> str:
     """The command that makes an artifact anew: the fp32 ONNX comes from an export, all else from it."""
     if artifact is bundle.graph(graph).artifacts[0]:
-        checkpoint = bundle.manifest.provenance["weights"].get("name")
-        return " ".join(filter(None, ("edgekit export", bundle.manifest.family, checkpoint, "--out", str(bundle.path))))
+        command = bundle.manifest.provenance.get("command", f"edgekit export {bundle.manifest.family}")
+        return f"{command} --out {bundle.path}"
     return f"edgekit build {bundle.path} --format {artifact.format} --precision {artifact.precision}"
 
 

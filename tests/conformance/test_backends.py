@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import onnx
 import pytest
 
 from edgekit.core.bundle import Bundle
-from edgekit.core.errors import BackendError, ExportError
+from edgekit.core.errors import BackendError, ExportError, VerificationError
 from edgekit.export.build import in_precision
 from edgekit.export.tensorrt import build_engine, find_builder
-from edgekit.export.verify import TOLERANCES, batch, load_reference, unbatch
+from edgekit.export.verify import TOLERANCES, batch, check_answers, load_reference, unbatch
 from edgekit.runtime.backends.base import SessionOptions
 from edgekit.runtime.backends.openvino import precisions
 from edgekit.runtime.session import open_session
@@ -49,6 +53,45 @@ def test_batched_equals_alone_whatever_stands_in_the_padding(
             assert row[spec.name].shape == alone[spec.name].shape == expected[spec.name].shape
             np.testing.assert_allclose(row[spec.name], alone[spec.name], atol=tolerance.atol, rtol=tolerance.rtol)
             np.testing.assert_allclose(row[spec.name], expected[spec.name], atol=tolerance.atol, rtol=tolerance.rtol)
+
+
+@pytest.mark.parametrize("precision", sorted(TOLERANCES))
+def test_no_tolerance_forgives_frames_in_another_order_or_a_constant(small_bundle: Bundle, precision: str) -> None:
+    reference = load_reference(small_bundle, "infer")
+    signature, random = small_bundle.graph().signature, np.random.default_rng(0)
+    for spec in signature.outputs:
+        if not spec.dtype.startswith("float"):
+            continue
+        frames = np.concatenate([answer[spec.name].reshape(-1, spec.shape[-1]) for answer in reference.outputs])
+        mean = frames.mean(0)
+        for spoil in (
+            lambda array: array[:, random.permutation(array.shape[1])],
+            lambda array, mean=mean: np.broadcast_to(mean, array.shape),
+        ):
+            answers = iter([{**answer, spec.name: spoil(answer[spec.name])} for answer in reference.outputs])
+            session = SimpleNamespace(signature=signature, run=lambda _, answers=answers: next(answers))
+            with pytest.raises(VerificationError):
+                check_answers(session, reference, TOLERANCES[precision])
+            # nor does what is held of the signal alone
+            answers = iter([{**answer, spec.name: spoil(answer[spec.name])} for answer in reference.outputs])
+            session = SimpleNamespace(signature=signature, run=lambda _, answers=answers: next(answers))
+            with pytest.raises(VerificationError, match="of the signal"):
+                check_answers(session, reference, replace(TOLERANCES[precision], atol=1e9, cosine=-1))
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_threads_share_a_session_until_it_is_closed(small_bundle: Bundle, backend: str) -> None:
+    session = open_session(small_bundle, backend=backend)
+    items = load_reference(small_bundle, "infer").inputs[:3]
+    alone = [session.run(item) for item in items]
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(session.run, items * 4))
+    for answer, expected in zip(answers, alone * 4):
+        for name, array in expected.items():
+            np.testing.assert_allclose(answer[name], array, atol=1e-5)
+    session.close()
+    with pytest.raises(BackendError, match="this one was closed"):
+        session.run(items[0])
 
 
 def test_the_onnx_file_is_what_the_house_asks_for(small_bundle: Bundle) -> None:

@@ -247,6 +247,23 @@ def test_a_normalisation_written_out_stays_fp32() -> None:
         assert found[op] == ("float32",), op
 
 
+def test_a_covariance_and_the_variance_made_of_it_stay_fp32() -> None:
+    model = graph(
+        "h = MatMul (x, w) t = Transpose (h) cov = MatMul (t, h) some = Div (cov, n) part = MatMul (w, some)"
+        "v = Mul (part, w) var = ReduceSum (v, last) std = Sqrt (var) scaled = Div (w, std) y = MatMul (h, scaled)",
+        w=noise(8, 8),
+        n=np.float32(1000),
+        last=np.array([-1]),
+    )
+    made = cast_checked(model, "fp16")
+    types = value_types(made)
+    low = {node.output[0].removesuffix("_fp16") for node in made.graph.node if node.op_type == "MatMul"}
+    low = {name for name in low if types.get(name) != TensorProto.FLOAT or name == "y"}
+    assert low == {"h", "y"}
+    inputs = {"x": 100 * noise(5000, 8)}
+    assert np.allclose(run(made, inputs)[0], run(model, inputs)[0], rtol=1e-2, atol=1)
+
+
 @pytest.mark.parametrize(
     "body",
     [

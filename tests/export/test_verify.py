@@ -20,11 +20,14 @@ import edgekit
 from edgekit.cli import main
 from edgekit.core.bundle import Artifact, Bundle, open_bundle
 from edgekit.core.bundle_writer import writing
-from edgekit.core.errors import BackendError, BundleError, VerificationError
+from edgekit.core.errors import BackendError, BundleError, ForeignEngineError, VerificationError
 from edgekit.core.reference import Reference
 from edgekit.core.signature import Derived, Dim, Signature, TensorSpec
+from edgekit.export.build import Request, build
 from edgekit.export.verify import TOLERANCES, batch, check_answers, load_reference, unbatch, verify_bundle
-from edgekit.runtime.backends.base import SessionOptions
+from edgekit.runtime.backends import onnxruntime as ort_backend
+from edgekit.runtime.backends import tensorrt as trt_backend
+from edgekit.runtime.backends.base import Probe, SessionOptions
 from edgekit.runtime.session import open_session
 
 pytestmark = pytest.mark.device_side
@@ -107,7 +110,10 @@ def test_what_passes_is_recorded_with_its_figures(toy_bundle: Path) -> None:
     assert parity["inputs"] == "synthesised"
     assert (parity["atol"], parity["rtol"]) == (FP32.atol, FP32.rtol)
     assert parity["lengths"] == [8000, 20800, 24000]
-    assert parity["backend"] == f"onnxruntime {onnxruntime.__version__} on cpu"
+    assert (parity["backend"], parity["computed_in"]) == (f"onnxruntime {onnxruntime.__version__} on cpu", "fp32")
+    assert (parity["max_relative_rms"], parity["min_signal_cosine"]) == (FP32.relative_rms, FP32.signal_cosine)
+    assert 0 < parity["alone_relative_rms"] < FP32.relative_rms
+    assert parity["batched_signal_cosine"] > FP32.signal_cosine
     assert parity["date"] == datetime.now(timezone.utc).date().isoformat()
     reference = load_reference(bundle, "infer")
     session = onnxruntime.InferenceSession(toy_bundle / artifact.file)
@@ -132,7 +138,7 @@ def test_half_a_tolerance_passes_and_two_do_not(toy_bundle: Path) -> None:
     where = r"^onnx fp32: alone, item 1, output log_probs: expected 0\.002 at \[0, 3, \d\], received .*atol 0\.001"
     with pytest.raises(VerificationError, match=where) as caught:
         verify_bundle(toy_bundle)
-    assert caught.value.hint == f"edgekit export toy toy --out {toy_bundle}"
+    assert caught.value.hint == f"edgekit export toy --out {toy_bundle}"
 
 
 def test_what_failed_is_refused_until_it_passes(
@@ -150,7 +156,7 @@ def test_what_failed_is_refused_until_it_passes(
     assert str(artifact.reason).startswith("alone, item 1, output log_probs")
     with pytest.raises(BundleError, match=r"onnx fp32 of .* failed its check: alone, item 1") as caught:
         edgekit.load(toy_bundle)
-    assert caught.value.hint == f"edgekit export toy toy --out {toy_bundle}"
+    assert caught.value.hint == f"edgekit export toy --out {toy_bundle}"
     assert run_cli(monkeypatch, "inspect", toy_bundle) == 0
     assert "FAILED" in capsys.readouterr().out
     give_reference(toy_bundle, right)
@@ -214,34 +220,125 @@ def test_an_output_of_another_shape_fails(toy_bundle: Path) -> None:
         verify_bundle(toy_bundle)
 
 
-def test_more_items_than_a_batch_holds_are_all_batched(toy_bundle: Path, speak: Callable[..., np.ndarray]) -> None:
+def test_a_graph_that_takes_one_item_only_fails_batched(toy_bundle: Path) -> None:
+    with changed_onnx(toy_bundle) as model:
+        (last,) = (node for node in model.graph.node if "log_probs_lens" in node.output)
+        last.output[0] = "original_lens"
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1]), "one_item"))
+        model.graph.node.append(
+            onnx.helper.make_node("Reshape", ["original_lens", "one_item"], ["log_probs_lens"], name="fixed")
+        )
+    with pytest.raises(VerificationError, match=r"^onnx fp32: cannot be run: "):
+        verify_bundle(toy_bundle)
+    assert onnx_artifact(toy_bundle).failed
+
+
+def test_a_file_that_the_backend_refuses_fails(toy_bundle: Path) -> None:
+    bundle = open_bundle(toy_bundle)
+    with writing(toy_bundle) as writer:
+        file = writer.add_bytes(b"no graph", "infer-onnx-fp32", ".onnx")
+        graph = bundle.graph().with_artifact(Artifact("onnx", "fp32", (file,), reason="not executed"))
+        writer.commit(replace(bundle.manifest, graphs={"infer": graph}))
+    with pytest.raises(VerificationError, match=r"^onnx fp32: cannot be opened: "):
+        verify_bundle(toy_bundle)
+    assert onnx_artifact(toy_bundle).failed
+
+
+def test_more_items_than_a_batch_holds_are_all_batched(
+    toy_bundle: Path, toy_with: Callable[..., Bundle], speak: Callable[..., np.ndarray]
+) -> None:
     with changed_onnx(toy_bundle) as model:
         depend_on_padding(model)
     session = open_session(open_bundle(toy_bundle))
     assert session.signature.batch is not None
-    full, short = speak("ABC"), speak("AB")
-    # only item 16, in the second batch of at most 16, stands among padding
-    items = tuple({"x": wave[None], "x_lens": np.array([len(wave)])} for wave in [full] * 16 + [short] + [full])
-    assert len(items) > session.signature.batch.max
+    most = session.signature.batch.max
+    waves = [speak("ABC")] * most + [speak("AB"), speak("A"), speak("AB")]
+    items = tuple({"x": wave[None], "x_lens": np.array([len(wave)])} for wave in waves)
     reference = Reference("real", items, tuple(session.run(item) for item in items))
-    with pytest.raises(VerificationError, match="batched, item 16, output log_probs: "):
+    # the first batch is full of items of one length; what stands among padding is in the second
+    with pytest.raises(VerificationError, match=f"batched, item {most}, output log_probs: "):
         check_answers(session, reference, FP32)
-    rest = replace(reference, inputs=items[:16] + items[17:], outputs=reference.outputs[:16] + reference.outputs[17:])
-    parity = check_answers(session, rest, FP32)
-    assert (parity["inputs"], parity["lengths"], "batched_max_abs" in parity) == ("real", [len(full)], True)
+    sound = open_session(toy_with())
+    parity = check_answers(sound, reference, FP32)
+    assert (parity["inputs"], len(parity["lengths"])) == ("real", 3)
+    assert parity["batched_max_abs"] < FP32.atol * np.abs(reference.outputs[0]["log_probs"]).max()
 
 
-def test_a_graph_that_answers_in_whole_numbers_only(toy_with: Callable[..., Bundle]) -> None:
+def test_a_reference_that_proves_little_is_refused(toy_bundle: Path, speak: Callable[..., np.ndarray]) -> None:
+    session = open_session(open_bundle(toy_bundle))
+    reference = load_reference(open_bundle(toy_bundle), "infer")
+    two = replace(reference, inputs=reference.inputs[:2], outputs=reference.outputs[:2])
+    with pytest.raises(BundleError, match=r"expected a reference of 3 lengths or more, this one has \[8000, 20800\]"):
+        check_answers(session, two, FP32)
+    hush = tuple({"x": np.zeros((1, n), np.float32), "x_lens": np.array([n])} for n in (400, 900, 1600))
+    constant = replace(reference, inputs=hush, outputs=tuple(session.run(item) for item in hush))
+    with pytest.raises(BundleError, match="alone, output log_probs: expected a reference that changes"):
+        check_answers(session, constant, FP32)
+
+
+def test_a_graph_that_answers_in_whole_numbers_only_is_refused(toy_with: Callable[..., Bundle]) -> None:
     bundle = toy_with()
     graph = bundle.graph()
     signature = replace(graph.signature, outputs=graph.signature.outputs[1:])
     bundle = replace(bundle, manifest=replace(bundle.manifest, graphs={"infer": replace(graph, signature=signature)}))
-    reference = load_reference(bundle, "infer")
-    parity = check_answers(open_session(bundle), reference, FP32)
-    assert (parity["alone_max_abs"], parity["batched_cosine"]) == (0, 1)
-    wrong = tuple({"log_probs_lens": answer["log_probs_lens"] + 1} for answer in reference.outputs)
-    with pytest.raises(VerificationError, match="log_probs_lens"):
-        check_answers(open_session(bundle), replace(reference, outputs=wrong), FP32)
+    with pytest.raises(BundleError, match=r"expected a float output to compare, received \['log_probs_lens'\]"):
+        check_answers(open_session(bundle), load_reference(bundle, "infer"), FP32)
+
+
+def test_a_signal_lost_under_a_constant_fails_where_every_value_is_within_its_tolerance(toy_bundle: Path) -> None:
+    reference = load_reference(open_bundle(toy_bundle), "infer")
+    outputs = tuple({**a, "log_probs": 100 + np.float32(1e-6) * a["log_probs"]} for a in reference.outputs)
+    with changed_onnx(toy_bundle) as model:  # answers 100 whatever it is asked, which is right to 3e-5 of 100
+        (last,) = (node for node in model.graph.node if "log_probs" in node.output)
+        last.output[0] = "original"
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(0), "nothing"))
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(100), "always"))
+        model.graph.node.append(onnx.helper.make_node("Mul", ["original", "nothing"], ["zeros"], name="erase"))
+        model.graph.node.append(onnx.helper.make_node("Add", ["zeros", "always"], ["log_probs"], name="constant"))
+    give_reference(toy_bundle, replace(reference, outputs=outputs))
+    with pytest.raises(VerificationError, match=r"alone, output log_probs: expected errors of at most 0\.001 of the"):
+        verify_bundle(toy_bundle)
+
+
+def test_fp16_on_the_cpu_is_told_as_what_it_is_computed_in(toy_bundle: Path) -> None:
+    (artifact,) = build(toy_bundle, Request("onnx", "fp16"))
+    assert artifact.parity is not None
+    assert artifact.parity["computed_in"] == "fp32"
+    session = open_session(open_bundle(toy_bundle), options=SessionOptions(precision="fp16"))
+    assert (session.precision, str(session)) == ("fp16", "onnxruntime fp16 graph computed in fp32 on cpu")
+
+
+@pytest.mark.parametrize("where", ["open", "run"])
+def test_what_a_usable_backend_refuses_has_failed(
+    toy_bundle: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise BackendError("no such kernel")
+
+    monkeypatch.setattr(ort_backend if where == "open" else ort_backend.OnnxRuntimeSession, where, refuse)
+    with pytest.raises(VerificationError, match=r"^onnx fp32: cannot be (opened|run): no such kernel"):
+        verify_bundle(toy_bundle)
+    assert onnx_artifact(toy_bundle).failed
+
+
+def test_an_engine_of_another_machine_is_not_executed_and_stops_nothing(
+    toy_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ForeignEngineError("infer.engine cannot run here: built for GPU A, this is B")
+
+    with writing(toy_bundle) as writer:
+        bundle = open_bundle(toy_bundle)
+        file = writer.add_bytes(b"engine", "infer-trt-fp32", ".engine")
+        engine = Artifact("trt", "fp32", (file,), reason="not executed", engine={"format": "trt"})
+        writer.commit(replace(bundle.manifest, graphs={"infer": bundle.graph().with_artifact(engine)}))
+    monkeypatch.setattr(trt_backend, "probe", lambda format=None: Probe("tensorrt", usable=True))
+    monkeypatch.setattr(trt_backend, "open", refuse)
+    verify_bundle(toy_bundle)
+    of_onnx, of_engine = open_bundle(toy_bundle).graph().artifacts
+    assert of_onnx.parity is not None
+    assert (of_engine.parity, of_engine.failed) == (None, False)
+    assert of_engine.reason == "not executed: infer.engine cannot run here: built for GPU A, this is B"
 
 
 def test_an_absent_device_is_an_error_and_the_record_stays(toy_bundle: Path) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from edgekit.core.bundle import Bundle, open_bundle
+from edgekit.core.bundle import Artifact, Bundle, open_bundle
 from edgekit.core.bundle_writer import writing
 from edgekit.core.errors import BackendError, BundleError, SignatureError, UsageError
-from edgekit.runtime.backends.base import SessionOptions
+from edgekit.runtime.backends.base import Probe, SessionOptions
 from edgekit.runtime.session import BACKENDS, backend_for, backend_module, open_session, probe_all
 
 pytestmark = pytest.mark.device_side
@@ -93,6 +94,37 @@ def test_every_format_has_a_backend_and_every_backend_a_probe() -> None:
     assert {backend_for(format) for format in ("onnx", "openvino", "trt", "trt-rtx")} == set(BACKENDS)
     for probe in probe_all():
         assert probe.usable or (probe.missing and probe.remedy)
+
+
+@pytest.mark.parametrize("present", ["trt", "trt-rtx"])
+def test_of_two_formats_of_a_backend_the_one_that_runs_here_is_opened(
+    opened: Bundle, monkeypatch: pytest.MonkeyPatch, present: str
+) -> None:
+    def open(files: object, signature: object, options: SessionOptions) -> SimpleNamespace:
+        return SimpleNamespace(
+            backend=options.engine["format"], device="", precision="", computed_in="", signature=signature
+        )
+
+    graph = opened.graph()
+    with writing(opened.path) as writer:
+        for format in ("trt", "trt-rtx"):
+            file = writer.add_bytes(format.encode(), f"infer-{format}-fp32", ".engine")
+            graph = graph.with_artifact(
+                Artifact(format, "fp32", (file,), reason="not executed", engine={"format": format})
+            )
+        writer.commit(replace(opened.manifest, graphs={"infer": graph}))
+    module = backend_module("tensorrt")
+    monkeypatch.setattr(module, "probe", lambda format=None: Probe("tensorrt", usable=format == present, missing="it"))
+    monkeypatch.setattr(module, "open", open)
+    assert open_session(open_bundle(opened.path)).backend == present
+
+
+def test_a_closed_session_says_so(opened: Bundle) -> None:
+    session = open_session(opened)
+    session.close()
+    session.close()
+    with pytest.raises(BackendError, match="expected an open session, this one was closed"):
+        session.run(X)
 
 
 def test_both_packages_of_onnx_runtime_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,8 @@
 """What every backend offers: `probe()` says whether it is usable here, `open()` gives a `Session`.
 
 A backend module has `NAME`, `FORMATS` (the artifact formats it runs, best first), `probe(format=None) -> Probe`, of
-one format or of any, and `open(files, signature, options) -> Session`. `runtime.session` chooses among them and checks inputs in one place.
+one format or of any, and `open(files, signature, options) -> Session`. `runtime.session` chooses among them and
+checks inputs in one place.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import numpy as np
 from edgekit.core.errors import BackendError, UnavailableError
 from edgekit.core.signature import Signature
 from edgekit.runtime.backends.base import Probe, SessionOptions, closed
+from edgekit.runtime.padding import cut_back, pad_to_grid
 
 NAME = "openvino"
 FORMATS = ("openvino",)
@@ -100,10 +101,13 @@ class OpenVinoSession:
             if self._request is None:
                 raise closed()
             try:
-                results = self._request.infer(dict(inputs), share_inputs=True)
+                # it makes kernels for each new length and keeps them: 300 lengths of a one-layer student took 605 MiB
+                # and a median of 22 ms, on this grid 45 MiB and 9 ms (AMD EPYC, OpenVINO 2026.4, 2026-11-22)
+                padded, sizes = pad_to_grid(self.signature, inputs)
+                results = self._request.infer(padded, share_inputs=True)
             except RuntimeError as error:
                 raise BackendError(f"OpenVINO cannot run the graph on {self.device}: {error}") from error
-            return {name: results[name] for name in self._outputs}
+            return cut_back(self.signature, {name: results[name] for name in self._outputs}, sizes)
 
     def close(self) -> None:
         with self._lock:
