@@ -52,5 +52,7 @@ def _checked(artifact: object) -> tuple[str, str]:
     worst = max(parity["alone_max_abs"], parity.get("batched_max_abs", 0.0))
     cosine = min(parity["alone_cosine"], parity.get("batched_cosine", 1.0))
     inputs = f"{len(parity['lengths'])} {parity['inputs']} lengths"
+    if parity["computed_in"] != artifact.precision:  # type: ignore[attr-defined]
+        inputs += f", computed in {parity['computed_in']}"
     inputs += ", batched and alone" if "batched_max_abs" in parity else ""
     return "verified", f"max error {worst:.1e}, cosine {cosine:.6f}, {inputs}, {parity['backend']}"

@@ -84,10 +84,11 @@ def export(request: ExportRequest, out: Path | None = None, *, report: Report = 
     try:
         from edgekit.export.onnx import export_onnx
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in ("onnx", "onnxscript"):
+        package = (error.name or "").split(".")[0]
+        if package not in ("onnx", "onnxscript"):
             raise  # a fault of ours
         raise BackendError(
-            f"expected the package {error.name} to write ONNX, it is not installed",
+            f"expected the package {package} to write ONNX, it is not installed",
             hint='pip install "edgekit[export]"',
         ) from error
 

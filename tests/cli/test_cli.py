@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +21,6 @@ import edgekit
 from edgekit.cli import main
 from edgekit.core.bundle import Bundle, open_bundle
 from edgekit.core.files import locked
-from edgekit.core.signature import Derived
 from edgekit.train.family import families
 
 if sys.version_info >= (3, 11):
@@ -86,14 +85,16 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
         loaded = [name for name in heavy.split() if name in sys.modules]
         assert not loaded, loaded
     """
-    walls = []
+    took_s = []
     for _ in range(3):
-        start = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         ran = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, timeout=60)
-        walls.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        # of the processor, so that a busy machine fails nothing
+        took_s.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
         assert ran.returncode == 0, ran.stderr
         assert "transcribe" in ran.stdout
-    assert min(walls) < 0.5
+    assert min(took_s) < 0.5
 
 
 def test_the_device_side_never_reaches_torch() -> None:
@@ -272,6 +273,8 @@ def test_words_of_random_weights_are_printed_only_when_asked_for(
         ("export hubert --precision fp61", "expected a precision among fp32, fp16", "did you mean fp16?"),
         ("export hubert --set hiden_size=3", "received 'hiden_size'", "did you mean hidden_size?"),
         ("export hubert --set hidden_size=wide", "hidden_size: expected int, received 'wide'", None),
+        ("export hubert --set hidden_size=7", "hidden_size must divide by num_attention_heads", None),
+        ("build TOY --openvino --precision int4", "expected a precision among fp32, fp16, bf16", None),
         ("build TOY", "expected what to build besides the fp32 ONNX", "edgekit build TOY --openvino"),
         ("build TOY --format onnx", "expected what to build besides the fp32 ONNX", "edgekit build TOY --openvino"),
         ("build TOY --format tensorrt", "expected a format among onnx, openvino, trt, trt-rtx", None),
@@ -432,20 +435,18 @@ def test_eight_channels_at_another_rate_are_one_recording(
     assert cli("transcribe", toy_bundle, tmp_path / "eight.wav").out == "DAB BAD\n"
 
 
-def test_a_name_that_is_no_text_is_printed_all_the_same(
-    toy_bundle: Path, recordings: list[Path], tmp_path: Path
-) -> None:
-    name = os.fsencode(tmp_path) + b"/\xff.wav"
+def test_a_name_that_is_no_text_is_printed_all_the_same(toy_bundle: Path) -> None:
+    name = os.fsencode(toy_bundle.parent) + b"/\xff"
+    failed = subprocess.run([*command("transcribe", toy_bundle), name], capture_output=True, timeout=60)
+    assert (failed.returncode, failed.stdout) == (1, b"")
+    assert b"/\\udcff: No such file or directory" in failed.stderr
     try:
-        os.link(recordings[0], name)
+        os.rename(toy_bundle, name)  # noqa: PTH104  (bytes)
     except OSError:
         pytest.skip("this file system takes only text for names")
-    for option in ("--jsonl", "--json"):
-        ran = subprocess.run([*command("transcribe", toy_bundle), name, option], capture_output=True, timeout=60)
-        assert ran.returncode == 0, ran.stderr
-        found = json.loads(ran.stdout)
-        record = found["transcripts"][0] if option == "--json" else found
-        assert (os.fsencode(record["audio"]), record["text"]) == (name, "AB BAD")
+    ran = subprocess.run([*command("inspect"), name], capture_output=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    assert b"/\\udcff: toy tiny, speech-recognition" in ran.stdout
 
 
 def flip(bundle: Bundle) -> None:
