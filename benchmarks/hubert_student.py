@@ -44,11 +44,15 @@ def main() -> None:
     parser.add_argument("--optimum-python", type=Path, help="the Python of an environment with optimum-onnx")
     parser.add_argument("--out", type=Path, help="the result, default results/hubert_student[-quick].json beside this")
     parser.add_argument("--quick", action="store_true", help="1 s of audio, one thread, few rounds: does it run?")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="thread counts, one after the other")
+    parser.add_argument("--short", action="store_true", help="half the rounds, at least 7")
     parser.add_argument("--profile", action="store_true", help="also time the fbank student's operators at 20 s")
     arguments = parser.parse_args()
 
     out = arguments.out or HERE / "results" / f"hubert_student{'-quick' if arguments.quick else ''}.json"
-    rounds, trial, threads = (QUICK_ROUNDS, QUICK_TRIAL, (1,)) if arguments.quick else (ROUNDS, TRIAL, (1, 2))
+    rounds, trial, threads = (QUICK_ROUNDS, QUICK_TRIAL, [1]) if arguments.quick else (ROUNDS, TRIAL, arguments.threads)
+    if arguments.short:
+        rounds = {audio_s: max(7, num_rounds // 2) for audio_s, num_rounds in rounds.items()}
     result = record("hubert_student", PACKAGES)
     with tempfile.TemporaryDirectory(prefix="edgekit-benchmark-") as folder:
         work = Path(folder)
