@@ -192,8 +192,8 @@ def _load(request: ExportRequest) -> tuple[str, LoadedModel]:
         head = None if request.head is None else family.head(request.head)
         return family.model.load_model(request.checkpoint, request.variant, head)
     variant, config = family.variant(request.variant)
-    config = apply_settings(config, request.settings)
-    return variant, family.model.random_model(config, family.head(request.head), request.seed)
+    config, head = apply_settings(config, request.settings), family.head(request.head)
+    return variant, family.model.random_model(config, head, request.seed)
 
 
 def _command(request: ExportRequest) -> str:

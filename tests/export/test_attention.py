@@ -85,17 +85,16 @@ def in_openvino(model: onnx.ModelProto, arrays: Arrays) -> list[np.ndarray]:
     return [answers[value.name] for value in model.graph.output]
 
 
+FORMS = {
+    "fused": (with_bodies, in_onnxruntime),
+    "stand-in": (with_bodies, in_onnx),
+    "plain": (lambda *sizes: plain(with_bodies(*sizes)), in_onnxruntime),
+    "plain in OpenVINO": (lambda *sizes: plain(with_bodies(*sizes)), in_openvino),
+}
+
+
 @pytest.mark.parametrize(("num_heads", "head_dim", "num_items", "num_frames"), SIZES)
-@pytest.mark.parametrize(
-    ("form", "run"),
-    [
-        (with_bodies, in_onnxruntime),
-        (with_bodies, in_onnx),
-        (lambda *sizes: plain(with_bodies(*sizes)), in_onnxruntime),
-        (lambda *sizes: plain(with_bodies(*sizes)), in_openvino),
-    ],
-    ids=["fused", "stand-in", "plain", "plain in OpenVINO"],
-)
+@pytest.mark.parametrize(("form", "run"), FORMS.values(), ids=FORMS)
 def test_every_form_answers_as_torch(
     form: Callable[..., onnx.ModelProto], run: Run, num_heads: int, head_dim: int, num_items: int, num_frames: int
 ) -> None:
@@ -106,6 +105,14 @@ def test_every_form_answers_as_torch(
     if num_frames > 1 and num_items > 1:
         # item 0 has one valid key, so each of its frames is that key's value
         np.testing.assert_allclose(received[0], np.broadcast_to(arrays["v0"][0, :1], received[0].shape), atol=2e-5)
+
+
+@pytest.mark.parametrize(("form", "run"), FORMS.values(), ids=FORMS)
+def test_a_bias_of_any_size_is_added_to_the_scores(form: Callable[..., onnx.ModelProto], run: Run) -> None:
+    arrays = inputs_of([(4, 16)], 2, 7)
+    arrays["bias"] = np.random.default_rng(1).uniform(-4, 1, arrays["bias"].shape).astype(np.float32)
+    (received,) = run(form((4, 16)), arrays)
+    np.testing.assert_allclose(received, torchs(arrays, 0, 4), atol=2e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("run", [in_onnxruntime, in_onnx])

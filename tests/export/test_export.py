@@ -6,6 +6,7 @@ import json
 import os
 import random
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -23,7 +24,15 @@ import soundfile
 import edgekit
 from edgekit.cli import main
 from edgekit.core.bundle import Bundle, open_bundle
-from edgekit.core.errors import AudioError, BundleError, CheckpointError, UsageError, VerificationError
+from edgekit.core.bundle_writer import writing
+from edgekit.core.errors import (
+    AudioError,
+    BundleError,
+    CheckpointError,
+    ExportError,
+    UsageError,
+    VerificationError,
+)
 
 torch = pytest.importorskip("torch", reason="exports modules of torch")
 pytest.importorskip("onnxruntime", reason="executes what was exported")
@@ -32,7 +41,7 @@ from edgekit.core.settings import apply_settings  # noqa: E402
 from edgekit.core.signature import Dim, Signature  # noqa: E402
 from edgekit.export import verify  # noqa: E402
 from edgekit.export.build import Request, build  # noqa: E402
-from edgekit.export.export import ExportRequest, export, make_reference  # noqa: E402
+from edgekit.export.export import MAX_AUDIO, ExportRequest, export, make_reference  # noqa: E402
 from edgekit.train.family import LoadedModel, families  # noqa: E402
 
 FAMILY = "hubert-student"
@@ -236,6 +245,50 @@ def test_an_unusable_recording_is_found_before_anything_is_written(tmp_path: Pat
     assert not (tmp_path / "bundle").exists()
 
 
+def test_weights_that_one_file_cannot_hold_are_refused_at_once(tiny: Path, tmp_path: Path) -> None:
+    with torch.device("meta"), pytest.raises(ExportError, match=r"expected at most 2 GiB of fp32 weights, .* received"):
+        export(ExportRequest("tiny", settings=["width=1400000"]), tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_another_family_is_not_written_over_a_bundle(tiny: Path, small: Bundle) -> None:
+    before = content(small.path)
+    with pytest.raises(UsageError, match="holds a hubert-student with random weights, which would be lost") as caught:
+        export(ExportRequest("tiny"), small.path)
+    assert "--out" in str(caught.value.hint)
+    assert content(small.path) == before
+
+
+def test_random_weights_are_not_written_over_a_checkpoints(tiny_bundle: Path) -> None:
+    manifest = open_bundle(tiny_bundle).manifest
+    with writing(tiny_bundle) as writer:
+        trained = {**manifest.provenance, "weights": {"source": "checkpoint", "name": "mine"}}
+        writer.commit(replace(manifest, provenance=trained))
+    before = content(tiny_bundle)
+    with pytest.raises(UsageError, match="holds a tiny with checkpoint weights, which would be lost"):
+        export(ExportRequest("tiny"), tiny_bundle)
+    assert content(tiny_bundle) == before
+
+
+def test_a_bundle_keeps_the_command_that_makes_it_again(small: Bundle, tiny: Path, tmp_path: Path) -> None:
+    settings = " ".join(f"--set {setting}" for setting in SMALL)
+    assert small.manifest.provenance["command"] == f"edgekit export {FAMILY} {settings}"
+    named = recording(tmp_path / "my voice.wav", 2)
+    bundle = export(ExportRequest("tiny", variant="one", head="embedding", audio=[named]), tmp_path / "bundle")
+    command = bundle.manifest.provenance["command"]
+    assert shlex.split(command)[3:] == ["--variant", "one", "--head", "embedding", "--audio", str(named)]
+    (bundle.path / bundle.graph().artifacts[0].file).unlink()
+    with pytest.raises(BundleError, match="is missing") as caught:
+        edgekit.load(bundle.path)
+    assert caught.value.hint == f"export it again: {command} --out {bundle.path}"
+
+
+def test_more_recordings_than_a_bundle_keeps_are_refused(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{index}.wav" for index in range(MAX_AUDIO + 1)]
+    with pytest.raises(UsageError, match=f"expected at most {MAX_AUDIO} recordings for the check, received 9"):
+        export(ExportRequest(FAMILY, audio=paths), tmp_path / "bundle")
+
+
 @pytest.fixture(scope="module")
 def small_model() -> tuple[LoadedModel, Signature]:
     family = families()[FAMILY]
@@ -316,15 +369,17 @@ def test_a_disk_that_fills_keeps_the_old_bundle(
 
 
 EXPORTER = """if True:
-    import os, sys
+    import os, sys, time
     from pathlib import Path
     from edgekit.export.export import ExportRequest, export
 
     def say(*words):
         os.write(1, (" ".join(map(str, words)) + "\\n").encode())
 
-    export(ExportRequest("tiny"), Path(sys.argv[1]))  # imports all that it needs
-    say("ready")
+    steps = []
+    for _ in range(2):  # imports all that it needs, then measures how long the last step takes
+        export(ExportRequest("tiny"), Path(sys.argv[1]), report=lambda step: steps.append(time.perf_counter()))
+    say("ready", time.perf_counter() - steps[-1])
     for line in sys.stdin:
         path, seed = line.split()
         child = os.fork()
@@ -353,7 +408,8 @@ def test_an_export_killed_at_any_moment_leaves_a_whole_bundle_or_none(tiny: Path
     )
     assert exporter.stdin is not None
     assert exporter.stdout is not None
-    assert exporter.stdout.readline() == "ready\n"
+    ready, last_step_s = exporter.stdout.readline().split()
+    assert ready == "ready"
     last_seed: int | None = None
     num_found = 0
     for kill in range(20):
@@ -368,11 +424,14 @@ def test_an_export_killed_at_any_moment_leaves_a_whole_bundle_or_none(tiny: Path
             while not said or said[-1][0] != word:
                 said.append(exporter.stdout.readline().split())
 
-        if kill % 2:  # anywhere; else where an export ends: written, it is checked, committed and swept
-            time.sleep(chance.uniform(0, 2))
-        else:
+        if kill % 5 == 1:  # anywhere in an export over a bundle
+            listen("done")
+            time.sleep(chance.uniform(0, 1.5))
+        elif kill % 5 == 3:  # anywhere
+            time.sleep(chance.uniform(0, 1.5))
+        else:  # where an export ends: the files are written, it is checked, committed and swept
             listen("checking")
-            time.sleep(chance.uniform(0, 0.15))
+            time.sleep(chance.uniform(0, float(last_step_s)))
         while "pid" not in [words[0] for words in said]:
             said.append(exporter.stdout.readline().split())
         os.kill(next(int(words[1]) for words in said if words[0] == "pid"), signal.SIGKILL)
@@ -388,7 +447,7 @@ def test_an_export_killed_at_any_moment_leaves_a_whole_bundle_or_none(tiny: Path
         assert seed in (last_seed, *begun[-1:]), f"kill {kill}"
         last_seed = seed
         num_found += 1
-    assert num_found >= 4
+    assert num_found >= 16
     exporter.stdin.close()
     assert exporter.wait(timeout=30) == 0
     export(ExportRequest("tiny"), path)

@@ -46,10 +46,10 @@ class DeployedConv(nn.Module):
     def forward(self, h_BCT: Tensor) -> Tensor:
         more, surplus = self.padded
         if more:
-            h_BGCT = h_BCT.view(len(h_BCT), self.groups, -1, h_BCT.shape[2])
-            zeros_BGCT = h_BGCT.new_zeros(len(h_BCT), self.groups, more, h_BCT.shape[2])
+            h_BGCT = h_BCT.view(h_BCT.shape[0], self.groups, -1, h_BCT.shape[2])
+            zeros_BGCT = h_BGCT.new_zeros(h_BCT.shape[0], self.groups, more, h_BCT.shape[2])
             h_BCT = torch.cat((h_BGCT, zeros_BGCT), 2).flatten(1, 2)
         out: Tensor = self.conv(h_BCT[:, :, None, :])[:, :, 0, :]
         if surplus:
-            out = out.view(len(out), self.groups, -1, out.shape[2])[:, :, :-surplus].flatten(1, 2)
+            out = out.view(out.shape[0], self.groups, -1, out.shape[2])[:, :, :-surplus].flatten(1, 2)
         return out
