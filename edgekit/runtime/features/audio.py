@@ -51,7 +51,8 @@ def load_audio(path: str | os.PathLike[str], sample_rate: int = 16000, *, min_sa
     path = Path(path)
     _check_file(path)
     try:
-        with soundfile.SoundFile(path) as file:
+        # a name need not be text
+        with soundfile.SoundFile(os.fsencode(path)) as file:
             resampler = _Resampler(file.samplerate, sample_rate)
             _check_data_size(path, file.extra_info)
             num_read = 0
