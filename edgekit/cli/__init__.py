@@ -8,11 +8,13 @@ from typing import Annotated
 
 import typer
 
+from edgekit.cli.benchmark import benchmark
 from edgekit.cli.build import build
 from edgekit.cli.doctor import doctor
 from edgekit.cli.export import export
 from edgekit.cli.inspect import inspect
 from edgekit.cli.list import list_families
+from edgekit.cli.train import train
 from edgekit.cli.transcribe import transcribe
 from edgekit.cli.verify import verify
 from edgekit.core.errors import EdgekitError
@@ -28,10 +30,12 @@ app = typer.Typer(
 app.command("list")(list_families)
 app.command("inspect")(inspect)
 app.command("doctor")(doctor)
+app.command("train")(train)
 app.command("export")(export)
 app.command("build")(build)
 app.command("verify")(verify)
 app.command("transcribe")(transcribe)
+app.add_typer(benchmark, name="benchmark")
 
 
 def _version(show: bool) -> None:

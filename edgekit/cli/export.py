@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -67,7 +68,7 @@ def export(
         raise typer.Exit(1)
 
 
-def _finish(path: Path, latency: bool, json: bool, report: object) -> None:
+def _finish(path: Path, latency: bool, json: bool, report: Callable[[str], None]) -> None:
     """Print what the bundle holds, and how long it takes here."""
     from edgekit.core.bundle import open_bundle
     from edgekit.runtime.latency import measure_bundle
@@ -75,7 +76,7 @@ def _finish(path: Path, latency: bool, json: bool, report: object) -> None:
     bundle = open_bundle(path)
     rows = []
     if latency:
-        report("measuring latency")  # type: ignore[operator]
+        report("measuring latency")
         rows = measure_bundle(bundle)
     if json:
         print_json({"path": str(path), "manifest": bundle.manifest.to_json(), "latency": rows})

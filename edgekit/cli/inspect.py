@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
 import typer
 
 from edgekit.cli.options import BundlePath, Json
 from edgekit.cli.output import print_json, table
+
+if TYPE_CHECKING:
+    from edgekit.core.bundle import Artifact
 
 
 def inspect(bundle: BundlePath, json: Json = False) -> None:
@@ -32,27 +38,33 @@ def inspect(bundle: BundlePath, json: Json = False) -> None:
         print_artifacts(graph.artifacts)
 
 
-def print_artifacts(artifacts: object) -> None:
-    """The artifacts of one graph as a table."""
-    from edgekit.core.bundle import Artifact
-
+def print_artifacts(artifacts: Iterable[Artifact]) -> None:
+    """The artifacts of one graph as a table; below each, the precisions that its backend computes from it by a hint."""
     rows = []
-    for artifact in artifacts:  # type: ignore[attr-defined]
-        assert isinstance(artifact, Artifact)
-        rows.append([artifact.format, artifact.precision, f"{artifact.num_bytes / 2**20:.1f}", *_checked(artifact)])
+    for artifact in artifacts:
+        size = f"{artifact.num_bytes / 2**20:.1f}"
+        rows.append([artifact.format, artifact.precision, size, *_checked(artifact)])
+        rows += [[artifact.format, f"{name} hint", "", *_checked(hint)] for name, hint in artifact.hinted().items()]
     table(["format", "precision", "MiB", "state", "checked"], rows, right=(2,))
 
 
-def _checked(artifact: object) -> tuple[str, str]:
-    parity, reason = artifact.parity, artifact.reason  # type: ignore[attr-defined]
-    if artifact.failed:  # type: ignore[attr-defined]
-        return "FAILED", str(reason)
-    if parity is None:
-        return "not executed", str(reason).removeprefix("not executed: ")
+def _checked(artifact: Artifact) -> tuple[str, str]:
+    if artifact.failed:
+        return "FAILED", str(artifact.reason)
+    if artifact.parity is None:
+        return "not executed", str(artifact.reason).removeprefix("not executed: ")
+    try:
+        return "verified", _figures(artifact.parity, artifact.precision)
+    except (LookupError, TypeError, ValueError, OverflowError):
+        return "unknown", "the record of its check cannot be read: edgekit verify BUNDLE"
+
+
+def _figures(parity: dict[str, Any], precision: str) -> str:
+    """The worst figures of a check, and on what; raises for a record that is not `edgekit verify`'s."""
     worst = max(parity["alone_max_abs"], parity.get("batched_max_abs", 0.0))
     cosine = min(parity["alone_cosine"], parity.get("batched_cosine", 1.0))
     inputs = f"{len(parity['lengths'])} {parity['inputs']} lengths"
-    if parity["computed_in"] != artifact.precision:  # type: ignore[attr-defined]
+    if parity["computed_in"] != precision:
         inputs += f", computed in {parity['computed_in']}"
     inputs += ", batched and alone" if "batched_max_abs" in parity else ""
-    return "verified", f"max error {worst:.1e}, cosine {cosine:.6f}, {inputs}, {parity['backend']}"
+    return f"max error {worst:.1e}, cosine {cosine:.6f}, {inputs}, {parity['backend']}"

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -32,9 +34,11 @@ class StoredFile:
     def from_json(cls, data: Mapping[str, Any]) -> StoredFile:
         """Raises ValueError for a name that is not a plain file name, or what is no SHA-256 or no size."""
         file = cls(**data)
-        if not isinstance(file.name, str) or file.name in ("", ".", "..") or set(file.name) & set("/\\:\0"):
+        plain = isinstance(file.name, str) and not set(file.name) & set("/\\:\0")
+        if not plain or file.name in ("", ".", "..") or len(os.fsencode(file.name)) > 255:
             raise ValueError(f"expected a plain file name, received {file.name!r}")
-        if not re.fullmatch(r"[0-9a-f]{64}", file.sha256) or not isinstance(file.num_bytes, int):
+        sized = isinstance(file.num_bytes, int) and 0 <= file.num_bytes < 1 << 63
+        if not re.fullmatch(r"[0-9a-f]{64}", file.sha256) or not sized:
             raise ValueError(f"expected a SHA-256 and a size of {file.name}, received {file.sha256}, {file.num_bytes}")
         return file
 
@@ -51,7 +55,7 @@ class Artifact:
         reason: why it was not executed, or how it failed.
         failed: it was executed and its answers were wrong; the runtime refuses it.
         engine: for an engine, the key of the machine it was built for.
-        details: what else was read off it (op types, layer counts).
+        details: what else was read off it (op types, layer counts); "hinted": see `hinted`.
     """
 
     format: str
@@ -68,6 +72,31 @@ class Artifact:
             raise ValueError("an artifact says either how it was checked or why it was not")
         if not self.files:
             raise ValueError("an artifact has at least one file")
+        texts = (self.format, self.precision, "" if self.reason is None else self.reason)
+        objects = (self.details, *(each for each in (self.parity, self.engine) if each is not None))
+        if not all(isinstance(text, str) for text in texts) or not all(isinstance(each, dict) for each in objects):
+            raise ValueError("format, precision and reason are text; parity, engine and details are objects")
+        if not isinstance(self.failed, bool):
+            raise ValueError(f"an artifact failed or not, received {self.failed!r}")
+        self.hinted()  # raises, for what is no record
+
+    def hinted(self) -> dict[str, Artifact]:
+        """This artifact in the precisions that its backend computes from it by a hint, each with a check of its own.
+
+        `details["hinted"]` holds, by precision, `parity`, `reason` and `failed` of each that was executed.
+        """
+        checks = self.details.get("hinted", {})
+        return {
+            precision: replace(
+                self,
+                precision=precision,
+                parity=check["parity"],
+                reason=check["reason"],
+                failed=check["failed"],
+                details={},
+            )
+            for precision, check in checks.items()
+        }
 
     @property
     def file(self) -> str:
@@ -88,6 +117,9 @@ class Graph:
     def __post_init__(self) -> None:
         if not self.artifacts:
             raise ValueError("a graph has at least its fp32 ONNX")
+        first = self.artifacts[0]
+        if (first.format, first.precision) != ("onnx", "fp32"):
+            raise ValueError(f"the first artifact of a graph is its fp32 ONNX, not {first.format} {first.precision}")
 
     def find(self, format: str, precision: str) -> Artifact | None:
         for artifact in self.artifacts:
@@ -142,7 +174,7 @@ class Manifest:
         return stored + list(self.assets.values())
 
     def to_json(self) -> dict[str, Any]:
-        data = {"schema": SCHEMA}
+        data: dict[str, Any] = {"schema": SCHEMA}
         for name in ("family", "variant", "task", "config", "features", "output", "provenance"):
             data[name] = getattr(self, name)
         data["graphs"] = {
@@ -151,8 +183,8 @@ class Manifest:
                 "artifacts": [asdict(artifact) for artifact in graph.artifacts],
             }
             for name, graph in self.graphs.items()
-        }  # type: ignore[assignment]
-        data["assets"] = {name: asdict(file) for name, file in self.assets.items()}  # type: ignore[assignment]
+        }
+        data["assets"] = {name: asdict(file) for name, file in self.assets.items()}
         return data
 
     @classmethod
@@ -196,7 +228,7 @@ class Bundle:
             made = ", ".join(f"{a.format} {a.precision}" for a in self.graph(graph).artifacts)
             raise BundleError(
                 f"{self.path} holds no {format} {precision} of graph {graph!r}; it holds {made}",
-                hint=f"edgekit build {self.path} --format {format} --precision {precision}",
+                hint=build_command(self.path, format, precision),
             )
         return found
 
@@ -230,9 +262,14 @@ class Bundle:
         for graph in self.manifest.graphs.values():
             for index, artifact in enumerate(graph.artifacts):
                 if file in artifact.files and index > 0:
-                    return f"edgekit build {self.path} --format {artifact.format} --precision {artifact.precision}"
+                    return build_command(self.path, artifact.format, artifact.precision)
         command = self.manifest.provenance.get("command", f"edgekit export {self.manifest.family}")
         return f"export it again: {command} --out {self.path}"
+
+
+def build_command(path: Path, format: str, precision: str) -> str:
+    """The command that adds a format to a bundle, for hints."""
+    return shlex.join(["edgekit", "build", str(path), "--format", format, "--precision", precision])
 
 
 def open_bundle(path: Path | str) -> Bundle:

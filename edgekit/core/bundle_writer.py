@@ -52,8 +52,8 @@ class BundleWriter:
         """Make `manifest` the bundle's, atomically."""
         with explained(self.path):
             sync_folder(self.path)
-        text = json.dumps(manifest.to_json(), indent=1, ensure_ascii=False) + "\n"
-        write_atomic(self.path / MANIFEST, text.encode())
+        # in ASCII: the name of a file, which `provenance` may quote, need not be text that UTF-8 can hold
+        write_atomic(self.path / MANIFEST, json.dumps(manifest.to_json(), indent=1).encode() + b"\n")
         return Bundle(self.path, manifest)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class EdgekitError(Exception):
     """An expected failure, told to a person.
@@ -61,6 +64,10 @@ class AudioError(EdgekitError):
     """A recording cannot be read or cannot be used."""
 
 
+class DataError(EdgekitError):
+    """A corpus cannot be read, or holds nothing of use."""
+
+
 class CheckpointError(EdgekitError):
     """A checkpoint cannot be read or does not fit its family."""
 
@@ -71,3 +78,15 @@ class ExportError(EdgekitError):
 
 class VerificationError(EdgekitError):
     """An artifact was executed and its outputs are not what they must be."""
+
+
+class TrainingError(EdgekitError):
+    """Learning failed: the loss is no number, or a stage has nothing to learn from."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """The error for a name that is not among `known`, with the nearest one."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]}?" if near else None
+    return UsageError(f"expected a {kind} among {', '.join(names)}; received {name!r}", hint=hint)

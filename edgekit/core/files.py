@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import re
 import secrets
@@ -13,7 +12,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -30,11 +28,6 @@ def sha256_of(path: Path) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def canonical_json(data: Any) -> str:
-    """JSON with a stable text, for hashing."""
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -121,8 +114,8 @@ def locked(path: Path, *, timeout_s: float = 60.0) -> Iterator[None]:
             lock.acquire(timeout=timeout_s)
         except Timeout as error:  # is an OSError, so it must be told apart first
             raise EdgekitError(
-                f"another process has been writing {path.parent} for {timeout_s:.0f} s",
-                hint="wait for it to finish, or stop it",
+                f"another process has been writing {path.parent} for {timeout_s:.0f} s; nothing was changed",
+                hint=f"run this again when it is done (engines take minutes to build); fuser -v {path} names it",
             ) from error
     try:
         yield

@@ -66,9 +66,18 @@ def load_settings(config_class: type[Config], path: Path | str) -> Config:
     Raises:
         SettingsError: no such file, broken TOML (with its line), an unknown, missing, mistyped or refused value.
     """
+    return _made(config_class, None, _parsed(path), f"{path}: ")
+
+
+def merge_settings(config: Config, path: Path | str) -> Config:
+    """A copy of `config` with what a TOML file says; raises as `load_settings`."""
+    return _made(type(config), config, _parsed(path), f"{path}: ")
+
+
+def _parsed(path: Path | str) -> dict[str, Any]:
     try:
         content = Path(path).read_bytes()
-        data = tomllib.loads(content.decode())
+        return tomllib.loads(content.decode())
     except OSError as error:
         raise SettingsError(f"expected a TOML file at {path}, received: {error.strerror}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
@@ -76,7 +85,6 @@ def load_settings(config_class: type[Config], path: Path | str) -> Config:
         end = error.end if isinstance(error, UnicodeDecodeError) else len(content)
         line = found[1] if found else len(content[:end].splitlines())
         raise SettingsError(f"{path}, line {line}: expected TOML, received other text: {error}") from error
-    return _made(config_class, None, data, f"{path}: ")
 
 
 def settings_from_dict(config_class: type[Config], data: Mapping[str, Any]) -> Config:

@@ -19,6 +19,7 @@ Bucket = tuple[int, int, int]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DERIVED = re.compile(rf"\((?P<of>{_NAME.pattern}) - (?P<minus>-?\d+)\) // (?P<over>\d+) \+ (?P<plus>-?\d+)")
+_DTYPES = ("bool", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ class Dim:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name) or self.multiple_of < 1:
             raise ValueError(f"a dynamic axis needs an ASCII identifier and multiple_of >= 1, got {self.name!r}")
+        sizes = (self.multiple_of, *(size for bucket in self.buckets for size in bucket))
+        if not all(isinstance(size, int) for size in sizes):
+            raise ValueError(f"sizes of {self.name!r} are whole numbers, got {sizes}")
         for low, opt, high in self.buckets:
             if not 0 < low <= opt <= high:
                 raise ValueError(f"a bucket of {self.name!r} needs 0 < min <= opt <= max, got {(low, opt, high)}")
@@ -103,12 +107,24 @@ class TensorSpec:
         dtype: NumPy's name of its element type ("float32", "int64").
         shape: per axis a fixed size, a `Dim`, or (outputs only) a `Derived` axis.
         lengths_of: set where this tensor `[batch]` holds, per item, how much of that axis is valid.
+
+    Raises:
+        ValueError: no name, an unknown dtype, or a size below 1.
     """
 
     name: str
     dtype: str
     shape: tuple[Axis, ...]
     lengths_of: Dim | Derived | None = None
+
+    def __post_init__(self) -> None:
+        # encode() raises a ValueError of its own for text that no graph can hold
+        if not isinstance(self.name, str) or not self.name.encode():
+            raise ValueError(f"a tensor needs a name, got {self.name!r}")
+        if self.dtype not in _DTYPES:
+            raise ValueError(f"{self.name}: a dtype is one of {', '.join(_DTYPES)}, got {self.dtype!r}")
+        if any(isinstance(axis, int) and axis < 1 for axis in self.shape):
+            raise ValueError(f"{self.name}: a fixed size is at least 1, got {list(self.shape)}")
 
     def __str__(self) -> str:
         return f"{self.name}: {self.dtype}[{', '.join(str(axis) for axis in self.shape)}]"

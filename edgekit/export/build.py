@@ -10,12 +10,11 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
-from edgekit.core.bundle import Artifact, Bundle, Graph, StoredFile, open_bundle
+from edgekit.core.bundle import Artifact, Bundle, Graph, StoredFile, build_command, open_bundle
 from edgekit.core.bundle_writer import BundleWriter, writing
-from edgekit.core.errors import BackendError, BundleError, UsageError
+from edgekit.core.errors import BackendError, BundleError, UsageError, unknown
 from edgekit.core.files import explained
 from edgekit.export.verify import check_artifact, load_reference
-from edgekit.runtime.session import unknown
 
 FORMATS = ("onnx", "openvino", "trt", "trt-rtx")
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -39,7 +38,7 @@ class Request:
 
     def command(self, path: Path) -> str:
         """The command that builds this."""
-        return f"edgekit build {path} --format {self.format} --precision {self.precision}"
+        return build_command(path, self.format, self.precision)
 
 
 def build(path: Path | str, request: Request, *, log: Callable[[str], None] | None = None) -> list[Artifact]:

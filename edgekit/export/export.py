@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import shlex
 from collections.abc import Callable, Sequence
@@ -16,12 +17,12 @@ import numpy as np
 import edgekit
 from edgekit.core.bundle import Artifact, Bundle, Graph, Manifest, open_bundle
 from edgekit.core.bundle_writer import writing
-from edgekit.core.errors import BackendError, BundleError, ExportError, UsageError
+from edgekit.core.errors import AudioError, BackendError, BundleError, ExportError, UsageError
 from edgekit.core.reference import Reference
 from edgekit.core.settings import apply_settings, settings_to_dict
 from edgekit.core.signature import Dim, Signature
 from edgekit.export.build import check_free_space
-from edgekit.export.verify import check_artifact, reference_asset
+from edgekit.export.verify import MIN_LENGTHS, check_artifact, reference_asset
 from edgekit.runtime.features import open_features
 from edgekit.runtime.features.audio import load_audio
 from edgekit.runtime.samples import sample_clips
@@ -137,6 +138,9 @@ def make_reference(model: LoadedModel, signature: Signature, audio: Sequence[Pat
 
     The recordings joined end to end are one item more; where they have fewer than three lengths, parts of the longest
     are added. What is longer than the graph takes is cut.
+
+    Raises:
+        AudioError: the recordings are too short to be cut into three lengths.
     """
     import torch
 
@@ -152,13 +156,19 @@ def make_reference(model: LoadedModel, signature: Signature, audio: Sequence[Pat
         wave = load_audio(path, features.sample_rate, min_samples=features.min_samples)
         num = len(features(wave))
         waves.append(wave if num <= longest else wave[: len(wave) * longest // num])
-    if len({len(features(wave)) for wave in waves}) < 3:
-        whole = max(waves, key=len)
+    whole = max(waves, key=len)
+    if len({len(features(wave)) for wave in waves}) < MIN_LENGTHS:
         waves += [whole[: max(features.min_samples, len(whole) * part // 8)] for part in (3, 5, 7)]
     waves.append(np.concatenate(waves))
+    items = [features(wave)[:longest] for wave in waves]
+    if len({len(x) for x in items}) < MIN_LENGTHS:
+        enough = max(8 * features.samples_per_step, 8 * features.min_samples // 5 + 1)  # of which parts differ
+        raise AudioError(
+            f"expected a recording to cut to {MIN_LENGTHS} lengths, received {len(whole) / features.sample_rate:g} s",
+            hint=f"give a recording of at least {math.ceil(100 * enough / features.sample_rate) / 100:g} s",
+        )
     inputs, outputs = [], []
-    for wave in waves:
-        x = features(wave)[:longest]
+    for x in items:
         item = {data.name: x[None], lengths.name: np.array([len(x)], lengths.dtype)}
         with torch.no_grad():
             answers = model.module(*(torch.from_numpy(item[spec.name]) for spec in signature.inputs))

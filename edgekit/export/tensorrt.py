@@ -24,13 +24,12 @@ from edgekit.core.signature import Signature
 from edgekit.export.graph_types import float_types, value_types
 from edgekit.runtime import cuda
 from edgekit.runtime.backends.tensorrt import probe
-from edgekit.runtime.tensorrt.engine import check_engine, engine_precisions, read_engine
+from edgekit.runtime.tensorrt.engine import DTYPES, check_engine, engine_precisions, read_engine
 from edgekit.runtime.tensorrt.key import machine_key
 from edgekit.runtime.tensorrt.library import engine_log, listening, load_module, logged_errors
 
 _TRT_TYPES: dict[int, str] = {TensorProto.FLOAT: "FLOAT", TensorProto.FLOAT16: "HALF", TensorProto.BFLOAT16: "BF16"}
 _PRECISIONS = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
-_NUMPY = {"FLOAT": "float32", "HALF": "float16", "INT64": "int64", "INT32": "int32", "BOOL": "bool"}
 # TF32 rounds the factors of fp32 products to 10 bits: as coarse as fp16, and on by default.
 _FLAGS = ("strongly_typed", "no_tf32")
 _EXPECTED_WARNINGS = ("has Int64 binding",)  # lengths are int64, and the runtime binds them so
@@ -223,7 +222,7 @@ def check_inputs(network: Any, signature: Signature) -> None:
         sorted((spec.name, spec.dtype) for spec in signature.outputs),
     )
     found = tuple(
-        sorted((tensor.name, _NUMPY.get(tensor.dtype.name, tensor.dtype.name)) for tensor in tensors)
+        sorted((tensor.name, DTYPES.get(tensor.dtype.name, tensor.dtype.name)) for tensor in tensors)
         for tensors in (inputs, outputs)
     )
     if declared != found:

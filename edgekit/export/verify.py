@@ -23,7 +23,7 @@ from edgekit.core.errors import (
 from edgekit.core.reference import Reference
 from edgekit.core.signature import Dim, Signature, TensorSpec
 from edgekit.runtime.backends.base import SessionOptions
-from edgekit.runtime.session import open_artifact, probe_format, remake_command
+from edgekit.runtime.session import backend_for, backend_module, open_artifact, probe_format, remake_command
 
 Arrays = dict[str, np.ndarray]
 
@@ -55,8 +55,8 @@ TOLERANCES = {
     "bf16": Tolerance(atol=2.5e-1, rtol=2.5e-1, cosine=0.995, relative_rms=1.5e-1, signal_cosine=0.985),
 }
 
-
-_MIN_LENGTHS = 3
+MIN_LENGTHS = 3
+"""The fewest lengths that a reference must have, where a graph has a length."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ def verify_bundle(path: Path | str, *, options: SessionOptions | None = None) ->
     """Check every artifact of a bundle that this machine can execute, and record it in the manifest.
 
     An artifact that fails, or that a backend which is usable here refuses, is recorded as failed, and the runtime then
-    refuses it. What this machine cannot execute keeps the record that it has.
+    refuses it. What this machine cannot execute keeps the record that it has. So do the precisions that a backend
+    computes by a hint: nobody asked for them yet, so one that fails is recorded and refused, and raises nothing here.
 
     Args:
         options: a device in it is one that must be there.
@@ -95,6 +96,7 @@ def verify_bundle(path: Path | str, *, options: SessionOptions | None = None) ->
         for artifact in graph.artifacts:
             try:
                 record = check_artifact(bundle, name, artifact, reference, options)
+                record = _with_hinted(bundle, name, record, reference, options)
             except VerificationError as error:
                 hint = remake_command(bundle, name, artifact)
                 failure = failure or VerificationError(f"{_called(artifact)}: {error.message}", hint=hint)
@@ -115,6 +117,24 @@ def verify_bundle(path: Path | str, *, options: SessionOptions | None = None) ->
     if failure is not None:
         raise failure
     return checked
+
+
+def _with_hinted(
+    bundle: Bundle, graph: str, artifact: Artifact, reference: Reference, options: SessionOptions | None
+) -> Artifact:
+    """The artifact with a check of each precision that its backend computes from it by a hint, where it can here."""
+    if artifact.precision != "fp32" or artifact.parity is None:
+        return artifact
+    hinted = dict(artifact.details.get("hinted", {}))
+    for precision in backend_module(backend_for(artifact.format)).HINTED_PRECISIONS:
+        asked = replace(artifact, precision=precision)
+        try:
+            found = check_artifact(bundle, graph, asked, reference, options)
+        except VerificationError as error:
+            found = replace(asked, parity=None, reason=error.message, failed=True)
+        if _executed(found):
+            hinted[precision] = {"parity": found.parity, "reason": found.reason, "failed": found.failed}
+    return replace(artifact, details={**artifact.details, "hinted": hinted}) if hinted else artifact
 
 
 def _executed(artifact: Artifact) -> bool:
@@ -153,6 +173,9 @@ def check_artifact(
     probe = probe_format(artifact.format)
     if not probe.usable:
         return replace(artifact, parity=None, reason=f"not executed: missing {probe.missing}", failed=False)
+    if artifact.precision not in TOLERANCES:
+        reason = f"not executed: no tolerance is known for {artifact.precision}"
+        return replace(artifact, parity=None, reason=reason, failed=False)
     try:
         session = open_artifact(bundle, graph, artifact, options)
     except (UnavailableError, ForeignEngineError) as error:
@@ -161,6 +184,8 @@ def check_artifact(
         raise VerificationError(f"cannot be opened: {error.message}") from error
     try:
         parity = check_answers(session, reference, TOLERANCES[artifact.precision])
+    except UnavailableError as error:
+        return replace(artifact, parity=None, reason=f"not executed: {error.message}", failed=False)
     except BackendError as error:
         raise VerificationError(f"cannot be run: {error.message}") from error
     finally:
@@ -180,12 +205,17 @@ def check_answers(session: Any, reference: Reference, tolerance: Tolerance) -> d
 
     Raises:
         VerificationError: an output differs by more than the tolerance, alone or batched.
-        BundleError: the reference has no float outputs, or items of fewer than three lengths.
+        UnavailableError: the backend has no kernel for the graph's types.
+        BundleError: the reference lacks an input or output, has no float outputs, or items of fewer than three lengths.
     """
     signature: Signature = session.signature
+    pairs = ((signature.inputs, reference.inputs), (signature.outputs, reference.outputs))
+    missing = {spec.name for specs, items in pairs for spec in specs for item in items if spec.name not in item}
+    if missing or len(reference.inputs) != len(reference.outputs):
+        raise BundleError(f"expected a reference of all inputs and outputs, this one lacks {sorted(missing) or 'some'}")
     lengths = sorted({int(length) for item in reference.inputs for length in _lengths(signature, item)})
-    if len(lengths) < _MIN_LENGTHS and any(spec.lengths_of is not None for spec in signature.inputs):
-        raise BundleError(f"expected a reference of {_MIN_LENGTHS} lengths or more, this one has {lengths}")
+    if len(lengths) < MIN_LENGTHS and any(spec.lengths_of is not None for spec in signature.inputs):
+        raise BundleError(f"expected a reference of {MIN_LENGTHS} lengths or more, this one has {lengths}")
     if not any(spec.dtype.startswith("float") for spec in signature.outputs):
         raise BundleError(f"expected a float output to compare, received {[spec.name for spec in signature.outputs]}")
     alone = [session.run(item) for item in reference.inputs]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from edgekit.core.bundle import Artifact, Bundle
-from edgekit.core.errors import BundleError, UnavailableError, UsageError
+from edgekit.core.bundle import Artifact, Bundle, build_command
+from edgekit.core.errors import BundleError, UnavailableError, UsageError, unknown
 from edgekit.runtime.backends.base import Probe, Session, SessionOptions
 
 BACKENDS = ("tensorrt", "onnxruntime", "openvino")
@@ -27,13 +26,6 @@ def backend_module(name: str) -> Any:
     if name not in BACKENDS:
         raise unknown("backend", name, BACKENDS)
     return importlib.import_module(f"edgekit.runtime.backends.{name}")
-
-
-def unknown(kind: str, name: str, known: Sequence[str]) -> UsageError:
-    """The error for a name that is not among `known`, with the nearest one."""
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else None
-    return UsageError(f"expected a {kind} among {', '.join(known)}; received {name!r}", hint=hint)
 
 
 def backend_for(format: str) -> str:
@@ -80,14 +72,16 @@ def open_session(
         if not artifacts and backend is not None:
             bundle.artifact(graph, module.FORMATS[0], options.precision)  # raises, with the command that mends
         for artifact in artifacts:
+            checked = artifact if artifact.failed else artifact.hinted().get(options.precision, artifact)
             probe = probe_format(artifact.format)
             if not probe.usable:
                 message = f"{name} cannot run {artifact.format} here: missing {probe.missing}"
                 tried.append(UnavailableError(message, hint=probe.remedy))
-            elif artifact.failed:
+            elif checked.failed:
+                mend = remake_command(bundle, graph, artifact) if checked is artifact else "--precision fp32"
                 raise BundleError(
-                    f"{artifact.format} {artifact.precision} of {bundle.path} failed its check: {artifact.reason}",
-                    hint=remake_command(bundle, graph, artifact),
+                    f"{artifact.format} {checked.precision} of {bundle.path} failed its check: {checked.reason}",
+                    hint=mend,
                 )
             else:
                 return open_artifact(bundle, graph, artifact, options)
@@ -118,7 +112,7 @@ def remake_command(bundle: Bundle, graph: str, artifact: Artifact) -> str:
     if artifact is bundle.graph(graph).artifacts[0]:
         command = bundle.manifest.provenance.get("command", f"edgekit export {bundle.manifest.family}")
         return f"{command} --out {bundle.path}"
-    return f"edgekit build {bundle.path} --format {artifact.format} --precision {artifact.precision}"
+    return build_command(bundle.path, artifact.format, artifact.precision)
 
 
 def _artifacts_for(bundle: Bundle, graph: str, module: Any, precision: str) -> list[Artifact]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from edgekit.core.errors import BackendError, UsageError
+from edgekit.core.errors import BackendError, EdgekitError, unknown
 from edgekit.core.signature import Signature
 
 if TYPE_CHECKING:
@@ -92,6 +91,7 @@ class Family:
         code: the dotted name of its `model.py`.
         small: settings (`field=value`) that make any variant small enough to be built and exported in seconds, for
             tests that run over every family.
+        training: the dotted name of its `recipe.py`, whose `RECIPES` are the ways in which it learns; None: it cannot.
     """
 
     name: str
@@ -101,6 +101,7 @@ class Family:
     heads: Mapping[str, str]
     code: str
     small: tuple[str, ...] = ()
+    training: str | None = None
 
     @property
     def model(self) -> ModelCode:
@@ -136,34 +137,38 @@ class Family:
         return chosen
 
 
-def unknown(kind: str, name: str, known: Mapping[str, Any]) -> UsageError:
-    """The error for a name that is not among `known`, with the nearest ones."""
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]}?" if close else None
-    return UsageError(f"expected a {kind} among {', '.join(known)}; received {name!r}", hint=hint)
+class Families(dict[str, Family]):
+    """Families by name.
+
+    Attributes:
+        broken: families of installed packages that cannot be used, by the name of their entry point, and why.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.broken: dict[str, str] = {}
 
 
 @cache
-def families() -> Mapping[str, Family]:
-    """All families by name: ours, then those of installed packages.
-
-    Raises:
-        UsageError: two families have one name.
-    """
+def families() -> Families:
+    """All families: ours, then those of installed packages. Of two with one name the first is kept."""
     import edgekit.train.families as ours
 
-    found = [
-        importlib.import_module(f"{ours.__name__}.{module.name}").FAMILY
-        for module in pkgutil.iter_modules(ours.__path__)
-        if module.ispkg
-    ]
-    found += [entry.load() for entry in entry_points(group=ENTRY_POINTS)]
-    by_name: dict[str, Family] = {}
-    for family in found:
-        if family.name in by_name:
-            raise UsageError(f"expected one family named {family.name!r}, two packages bring one")
-        by_name[family.name] = family
-    return by_name
+    found = Families()
+    for module in pkgutil.iter_modules(ours.__path__):
+        if module.ispkg:
+            family: Family = importlib.import_module(f"{ours.__name__}.{module.name}").FAMILY
+            found[family.name] = family
+    for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: (entry.name, entry.value)):
+        try:
+            family = _loaded(entry)
+            if family.name in found:
+                raise ValueError(f"there is another family named {family.name!r}")
+        except Exception as error:  # noqa: BLE001  (a stranger's code may raise anything, and stops no other family)
+            found.broken[entry.name] = f"{_package(entry)}: {type(error).__name__}: {error}"
+        else:
+            found[family.name] = family
+    return found
 
 
 def find_family(name: str) -> Family:
@@ -171,8 +176,30 @@ def find_family(name: str) -> Family:
 
     Raises:
         UsageError: there is none.
+        EdgekitError: the package that brings it is broken.
     """
     known = families()
-    if name not in known:
-        raise unknown("family", name, known)
-    return known[name]
+    if name in known:
+        return known[name]
+    if name in known.broken:
+        raise EdgekitError(
+            f"expected a family in the entry point {name!r}, received {known.broken[name]}",
+            hint="mend, upgrade or uninstall that package",
+        )
+    raise unknown("family", name, known)
+
+
+def _loaded(entry: EntryPoint) -> Family:
+    """The family of another package, after a look at what `edgekit list` shows of it."""
+    family = entry.load()
+    if not isinstance(family, Family):
+        raise TypeError(f"expected {entry.value} to be an edgekit.train.family.Family, it is {family!r}")
+    if not family.variants or not family.heads:
+        raise ValueError(f"expected {entry.value} to have variants and heads, it has none")
+    for config in family.variants.values():
+        config.num_parameters()
+    return family
+
+
+def _package(entry: EntryPoint) -> str:
+    return f"package {entry.dist.name}" if entry.dist is not None else entry.value

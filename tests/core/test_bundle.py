@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit.core.bundle import MANIFEST, SCHEMA, Artifact, Bundle, Manifest, StoredFile, open_bundle
+from edgekit.core.bundle import MANIFEST, SCHEMA, Artifact, Bundle, Manifest, StoredFile, build_command, open_bundle
 from edgekit.core.errors import BundleError
 
 pytestmark = pytest.mark.device_side
@@ -116,7 +117,7 @@ def test_a_schema_that_is_none(path: Path, schema: object) -> None:
         open_bundle(path)
 
 
-BAD_NAMES = ["../secret", "folder/file", "/etc/passwd", "..", ".", "", "folder\\file", "C:file", "nul\0byte"]
+BAD_NAMES = ["../secret", "folder/file", "/etc/passwd", "..", ".", "", "folder\\file", "C:file", "nul\0byte", "a" * 256]
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
@@ -158,7 +159,16 @@ def test_every_cut_of_a_manifest_is_refused(path: Path) -> None:
         lambda data: data["graphs"]["infer"]["artifacts"][0].update(unknown=1),
         lambda data: data["graphs"]["infer"]["signature"]["dims"]["time"].update(buckets=[[1, 2]]),
         lambda data: data["graphs"]["infer"]["signature"]["dims"].pop("time"),
+        lambda data: data["graphs"]["infer"]["artifacts"][0].update(format="openvino"),
+        lambda data: data["graphs"]["infer"]["artifacts"][1].update(precision=16),
+        lambda data: data["graphs"]["infer"]["artifacts"][1].update(details=[]),
+        lambda data: data["graphs"]["infer"]["artifacts"][1].update(details={"hinted": {"bf16": {"parity": {}}}}),
+        lambda data: data["graphs"]["infer"]["artifacts"][1].update(engine=0),
+        lambda data: data["graphs"]["infer"]["artifacts"][1].update(reason=0),
+        lambda data: data["graphs"]["infer"]["artifacts"][1].update(failed=1),
+        lambda data: data["graphs"]["infer"]["artifacts"][0].update(parity=[]),
         lambda data: data["assets"]["tokens"].update(sha256="0123"),
+        lambda data: data["assets"]["tokens"].update(num_bytes=-1),
         lambda data: data["assets"]["tokens"].update(num_bytes="8"),
         lambda data: data["assets"]["tokens"].pop("num_bytes"),
         lambda data: data.pop("provenance"),
@@ -230,3 +240,20 @@ def test_what_a_bundle_does_not_hold_is_said_with_what_it_does(path: Path) -> No
 def test_an_artifact_is_checked_or_says_why_not(checked: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="either how it was checked or why it was not"):
         Artifact("onnx", "fp32", (StoredFile("a", "0" * 64, 1),), **checked)
+
+
+def test_what_is_hinted_is_the_artifact_with_a_check_of_its_own() -> None:
+    check = {"parity": None, "reason": "wrong answers", "failed": True}
+    file = StoredFile("a.xml", "0" * 64, 1)
+    artifact = Artifact(
+        "openvino", "fp32", (file,), parity={"atol": 1.0}, details={"ops": 1, "hinted": {"bf16": check}}
+    )
+    wrong = Artifact("openvino", "bf16", (file,), reason="wrong answers", failed=True)
+    assert artifact.hinted() == {"bf16": wrong}
+    assert wrong.hinted() == {}
+
+
+def test_a_command_is_for_a_shell() -> None:
+    command = build_command(Path("my bundles/a"), "trt", "fp16")
+    words = ["edgekit", "build", "my bundles/a", "--format", "trt", "--precision", "fp16"]
+    assert shlex.split(command) == words

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from multiprocessing.connection import Connection
@@ -90,6 +91,15 @@ def test_round_trip(tmp_path: Path, write: Write) -> None:
     assert read.asset("tokens").read_bytes() == b"tokens 7"
     assert tag_of(read.path) == 7
     assert names(read.path) == named(read.path)
+
+
+def test_a_name_that_is_no_text_survives(path: Path) -> None:
+    manifest = replace(
+        open_bundle(path).manifest, provenance={"weights": {"source": "random"}, "command": "a \udcff é"}
+    )
+    with writing(path) as writer:
+        writer.commit(manifest)
+    assert open_bundle(path).manifest == manifest
 
 
 def test_the_same_content_has_the_same_name(path: Path) -> None:

@@ -177,6 +177,29 @@ def test_steps_are_positive(wrong: int) -> None:
         Derived("time", minus=0, over=wrong, plus=0)
 
 
+@pytest.mark.parametrize("buckets", [((1.0, 1, 1),), ((1, 1, 2.5),), (("1", 1, 1),)])
+def test_sizes_are_whole_numbers(buckets: tuple[Bucket, ...]) -> None:
+    with pytest.raises(ValueError, match="are whole numbers"):
+        Dim("time", buckets)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "shape", "message"),
+    [
+        ("", "float32", (1,), "a tensor needs a name"),
+        (5, "float32", (1,), "a tensor needs a name"),
+        ("\ud800", "float32", (1,), "surrogates not allowed"),
+        ("x", "float33", (1,), "x: a dtype is one of bool, .*, got 'float33'"),
+        ("x", "f4", (1,), "a dtype is one of"),
+        ("x", None, (1,), "a dtype is one of"),
+        ("x", "float32", (1, 0), r"x: a fixed size is at least 1, got \[1, 0\]"),
+    ],
+)
+def test_a_tensor_that_cannot_be_is_refused(name: object, dtype: object, shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TensorSpec(name, dtype, shape)  # type: ignore[arg-type]
+
+
 OTHER_TIME = Dim("time", ((1, 1, 2),))
 X = TensorSpec("x", "float32", (BATCH, TIME))
 

@@ -314,6 +314,15 @@ def test_whatever_is_recorded_the_reference_has_three_lengths(
         assert answer["log_probs"].shape == signature.output_shape(signature.outputs[0], sizes)
 
 
+def test_a_recording_too_short_for_three_lengths_is_told_what_is_enough(
+    small_model: tuple[LoadedModel, Signature], tmp_path: Path
+) -> None:
+    with pytest.raises(AudioError, match=r"expected a recording to cut to 3 lengths, received 0\.03 s") as caught:
+        make_reference(*small_model, [recording(tmp_path / "short.wav", 0.03)], "real")
+    assert caught.value.hint == "give a recording of at least 0.08 s"
+    make_reference(*small_model, [recording(tmp_path / "enough.wav", 0.08)], "real")
+
+
 def test_an_export_that_fails_its_check_leaves_nothing_or_the_old_bundle(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ import edgekit
 from edgekit.cli import main
 from edgekit.core.bundle import Artifact, Bundle, open_bundle
 from edgekit.core.bundle_writer import writing
-from edgekit.core.errors import BackendError, BundleError, ForeignEngineError, VerificationError
+from edgekit.core.errors import BackendError, BundleError, ForeignEngineError, UnavailableError, VerificationError
 from edgekit.core.reference import Reference
 from edgekit.core.signature import Derived, Dim, Signature, TensorSpec
 from edgekit.export.build import Request, build
@@ -28,13 +29,14 @@ from edgekit.export.verify import TOLERANCES, batch, check_answers, load_referen
 from edgekit.runtime.backends import onnxruntime as ort_backend
 from edgekit.runtime.backends import tensorrt as trt_backend
 from edgekit.runtime.backends.base import Probe, SessionOptions
+from edgekit.runtime.backends.openvino import precisions
 from edgekit.runtime.session import open_session
 
 pytestmark = pytest.mark.device_side
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs a backend: pip install onnxruntime")
 onnx = pytest.importorskip("onnx", reason="changes graphs with the package onnx")
 
-FP32 = TOLERANCES["fp32"]
+FP32, BF16 = TOLERANCES["fp32"], TOLERANCES["bf16"]
 
 
 def onnx_artifact(path: Path) -> Artifact:
@@ -319,6 +321,98 @@ def test_what_a_usable_backend_refuses_has_failed(
     with pytest.raises(VerificationError, match=r"^onnx fp32: cannot be (opened|run): no such kernel"):
         verify_bundle(toy_bundle)
     assert onnx_artifact(toy_bundle).failed
+
+
+def test_a_kernel_that_the_backend_lacks_is_no_fault_of_the_graph(toy_bundle: Path) -> None:
+    with changed_onnx(toy_bundle) as model:
+        make = onnx.helper.make_node
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.float64(0), "nought"))
+        add_to_log_probs(
+            model,
+            make("Asinh", ["nought"], ["wide"], name="asinh"),  # of doubles, for which ONNX Runtime has no kernel
+            make("Cast", ["wide"], ["extra"], name="cast", to=onnx.TensorProto.FLOAT),
+        )
+    ((_, found),) = verify_bundle(toy_bundle)
+    assert (found.parity, found.failed) == (None, False)
+    assert str(found.reason).startswith("not executed: ONNX Runtime cannot open ")
+    assert "NOT_IMPLEMENTED" in str(found.reason)
+    with pytest.raises(UnavailableError, match="NOT_IMPLEMENTED"):
+        edgekit.load(toy_bundle)
+
+
+def test_a_kernel_that_is_missing_at_run_time_is_no_fault_of_the_graph(
+    toy_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise UnavailableError("no such kernel")
+
+    monkeypatch.setattr(ort_backend.OnnxRuntimeSession, "run", refuse)
+    ((_, found),) = verify_bundle(toy_bundle)
+    assert (found.parity, found.reason, found.failed) == (None, "not executed: no such kernel", False)
+
+
+def test_a_precision_without_a_tolerance_is_not_executed(toy_bundle: Path) -> None:
+    bundle = open_bundle(toy_bundle)
+    with writing(toy_bundle) as writer:
+        file = writer.add_bytes(b"a graph of tomorrow", "infer-onnx-int3", ".onnx")
+        graph = bundle.graph().with_artifact(Artifact("onnx", "int3", (file,), reason="not executed"))
+        writer.commit(replace(bundle.manifest, graphs={"infer": graph}))
+    (_, first), (_, second) = verify_bundle(toy_bundle)
+    assert first.parity is not None
+    assert second.reason == "not executed: no tolerance is known for int3"
+
+
+def test_a_reference_without_an_input_of_the_signature_is_refused(toy_bundle: Path) -> None:
+    bundle = open_bundle(toy_bundle)
+    reference = load_reference(bundle, "infer")
+    inputs = tuple({"x": item["x"]} for item in reference.inputs)
+    for broken in (replace(reference, inputs=inputs), replace(reference, outputs=reference.outputs[1:])):
+        with pytest.raises(BundleError, match=r"all inputs and outputs, this one lacks (\['x_lens'\]|some)"):
+            check_answers(open_session(bundle), broken, FP32)
+
+
+@pytest.fixture
+def hinting(toy_bundle: Path) -> Path:
+    """A bundle with an artifact whose backend computes it in bf16, and can do so on this machine."""
+    pytest.importorskip("openvino", reason="needs OpenVINO: pip install openvino")
+    if "bf16" not in precisions():
+        pytest.skip("this CPU does not compute in bf16")
+    build(toy_bundle, Request("openvino"))
+    return toy_bundle
+
+
+def test_hinted_precisions_are_checked_recorded_and_shown(
+    hinting: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert open_bundle(hinting).graph().artifacts[1].hinted() == {}
+    verify_bundle(hinting)
+    artifact = open_bundle(hinting).graph().artifacts[1]
+    assert artifact.details["hinted"].keys() == {"bf16"}
+    hinted = artifact.hinted()["bf16"]
+    assert (hinted.precision, hinted.files, hinted.failed) == ("bf16", artifact.files, False)
+    assert hinted.parity is not None
+    assert artifact.parity is not None
+    assert (hinted.parity["computed_in"], hinted.parity["atol"]) == ("bf16", TOLERANCES["bf16"].atol)
+    assert hinted.parity["alone_max_abs"] > 10 * artifact.parity["alone_max_abs"]
+    assert run_cli(monkeypatch, "inspect", hinting) == 0
+    assert re.search(r"openvino +bf16 hint +verified +max error", capsys.readouterr().out)
+    build(hinting, Request("openvino"))  # another artifact, not checked so
+    assert open_bundle(hinting).graph().artifacts[1].hinted() == {}
+
+
+def test_a_hinted_precision_that_fails_is_refused_and_the_others_are_not(
+    hinting: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(TOLERANCES, "bf16", FP32)
+    assert run_cli(monkeypatch, "verify", hinting) == 0
+    assert re.search(r"openvino +bf16 hint +FAILED +alone, item 0, output log_probs: expected", capsys.readouterr().out)
+    assert edgekit.load(hinting, backend="openvino").session.precision == "fp32"
+    with pytest.raises(BundleError, match=r"openvino bf16 of .* failed its check: alone, item 0") as caught:
+        edgekit.load(hinting, backend="openvino", precision="bf16")
+    assert caught.value.hint == "--precision fp32"
+    monkeypatch.setitem(TOLERANCES, "bf16", BF16)
+    verify_bundle(hinting)
+    assert edgekit.load(hinting, backend="openvino", precision="bf16").session.computed_in == "bf16"
 
 
 def test_an_engine_of_another_machine_is_not_executed_and_stops_nothing(

@@ -50,7 +50,7 @@ def open(files: Sequence[Path], signature: Signature, options: SessionOptions) -
     """Load an ONNX file.
 
     Raises:
-        UnavailableError: the device is absent, or the CPU was asked for bf16, for which it has no kernels.
+        UnavailableError: the device is absent, or has no kernel for a type of the graph (no CPU has, for bf16).
         BackendError: ONNX Runtime refuses the file.
     """
     import onnxruntime
@@ -81,9 +81,7 @@ def open(files: Sequence[Path], signature: Signature, options: SessionOptions) -
         # On CUDA, ONNX Runtime computes shapes on the CPU by design: session.disable_cpu_ep_fallback would refuse that.
         session = onnxruntime.InferenceSession(str(files[0]), settings, providers=[_PROVIDERS[device]])
     except _errors() as error:
-        raise BackendError(
-            f"ONNX Runtime cannot open {files[0]} on {device}: {error}", hint="edgekit doctor"
-        ) from error
+        raise _refused(f"ONNX Runtime cannot open {files[0]} on {device}", error) from error
     used = session.get_providers()[0]
     if used != _PROVIDERS[device] and not options.allow_fallback:
         raise UnavailableError(
@@ -115,7 +113,7 @@ class OnnxRuntimeSession:
         try:
             answers = session.run(self._outputs, dict(inputs))
         except _errors() as error:
-            raise BackendError(f"ONNX Runtime cannot run the graph on {self.device}: {error}") from error
+            raise _refused(f"ONNX Runtime cannot run the graph on {self.device}", error) from error
         return dict(zip(self._outputs, answers, strict=True))
 
     def close(self) -> None:
@@ -129,6 +127,15 @@ def _errors() -> tuple[type[Exception], ...]:
     found = (getattr(state, name) for name in dir(state))
     own = (kind for kind in found if isinstance(kind, type) and issubclass(kind, Exception))
     return (RuntimeError, ValueError, *own)
+
+
+def _refused(message: str, error: Exception) -> BackendError:
+    """The error for what ONNX Runtime raised: a kernel that it lacks is no fault of the graph."""
+    from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
+
+    if isinstance(error, NoKernel):
+        return UnavailableError(f"{message}: {error}", hint="another --backend or --precision")
+    return BackendError(f"{message}: {error}", hint="edgekit doctor")
 
 
 def _version(package: str) -> str | None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.core.bundle import build_command
 from edgekit.core.errors import BackendError, EngineError, ForeignEngineError, UnavailableError
 from edgekit.core.signature import Signature
 from edgekit.runtime import cuda
@@ -64,7 +65,7 @@ def open(files: Sequence[Path], signature: Signature, options: SessionOptions) -
     if key is None or "format" not in key:
         raise EngineError(f"expected the key that {files[0].name} was built with, the bundle records none")
     format = str(key["format"])
-    hint = f"edgekit build {files[0].parent} --format {format} --precision {options.precision}"
+    hint = build_command(files[0].parent, format, options.precision)
     module = load_module(format)
     found = re.fullmatch(r"cuda(?::(\d+))?", options.device or "cuda")
     if found is None:

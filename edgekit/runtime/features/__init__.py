@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgekit.core.errors import AudioError, BundleError
-from edgekit.runtime.features.audio import normalise
+from edgekit.core.errors import AudioError, BundleError, SettingsError
+from edgekit.core.settings import settings_from_dict
+from edgekit.runtime.features.audio import MAX_RATE, MIN_RATE, normalise
 from edgekit.runtime.features.fbank import Fbank, FbankConfig
 
 Float32 = npt.NDArray[np.float32]
@@ -29,6 +30,9 @@ class Features:
         samples_per_step: by how many samples the input grows by one step of time.
         prepare: what is done once to a whole recording, float32 [n] to float32 [n], before it is cut into windows.
         compute: a prepared float32 [n] to the input of one item, without its batch axis.
+
+    Raises:
+        ValueError: a sample rate that no recording has, or no fewest samples.
     """
 
     sample_rate: int
@@ -36,6 +40,12 @@ class Features:
     samples_per_step: int
     prepare: Callable[[Float32], Float32]
     compute: Callable[[Float32], Float32]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.sample_rate, int) or not MIN_RATE <= self.sample_rate <= MAX_RATE:
+            raise ValueError(f"sample_rate is a whole number in {MIN_RATE}..{MAX_RATE} Hz, not {self.sample_rate!r}")
+        if not isinstance(self.min_samples, int) or self.min_samples < 1:
+            raise ValueError(f"min_samples is a whole number of 1 or more, not {self.min_samples!r}")
 
     def __call__(self, waveform: Float32) -> Float32:
         """The input for one recording: float32 [T, bins] (filter bank) or [n] (waveform).
@@ -79,11 +89,11 @@ def open_features(description: Mapping[str, Any]) -> Features:
     try:
         if kind == "waveform":
             prepare = normalise if settings["normalise"] else np.asarray
-            return Features(int(settings["sample_rate"]), int(min_samples or 400), 1, prepare, np.asarray)
-        config = FbankConfig(**settings)
-        shortest = int(min_samples or config.min_samples)
+            return Features(settings["sample_rate"], min_samples or 400, 1, prepare, np.asarray)
+        config = settings_from_dict(FbankConfig, settings)
+        shortest = min_samples or config.min_samples
         return Features(config.sample_rate, shortest, config.frame_shift, np.asarray, Fbank(config))
     except KeyError as error:
         raise BundleError(f"expected {kind} features of {known}, received none of {error}") from error
-    except (TypeError, ValueError) as error:
+    except (ValueError, OverflowError, SettingsError) as error:
         raise BundleError(f"expected {kind} features that fit together, received {settings}: {error}") from error

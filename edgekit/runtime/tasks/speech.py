@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Union
@@ -10,7 +11,8 @@ from typing import Union
 import numpy as np
 
 from edgekit.core.bundle import Bundle
-from edgekit.core.signature import Dim
+from edgekit.core.errors import BundleError
+from edgekit.core.signature import Derived, Dim, TensorSpec
 from edgekit.runtime.features import open_features
 from edgekit.runtime.features.audio import as_waveform, load_audio, windows
 from edgekit.runtime.session import CheckedSession
@@ -18,6 +20,8 @@ from edgekit.runtime.session import CheckedSession
 WINDOW_S = 20.0
 """A recording longer than this, or than the graph takes, is answered in windows that share a fifth with the next:
 memory stays bounded, and each frame that is kept has at least a tenth of a window as context."""
+
+_SAME_S = 1e-6
 
 Audio = Union[Path, str, tuple[np.ndarray, int]]
 
@@ -50,21 +54,39 @@ class Timing:
 
 
 class SpeechGraph:
-    """A bundle's graph over recordings, in an open session."""
+    """A bundle's graph over recordings, in an open session.
+
+    Attributes:
+        features: how a recording becomes its input.
+        frame_s: seconds of sound per output frame.
+        width: the size of the output's last axis.
+
+    Raises:
+        BundleError: the manifest's features, signature and `frame_s` do not fit each other, or are no recording's.
+    """
 
     def __init__(self, bundle: Bundle, session: CheckedSession) -> None:
         self.features = open_features(bundle.manifest.features)
         self.session = session
-        self._hop = round(bundle.manifest.output["frame_s"] * self.features.sample_rate)
-        signature = self.session.signature
-        self._data = next(spec for spec in signature.inputs if spec.lengths_of is None)
-        self._lengths = next(spec for spec in signature.inputs if isinstance(spec.lengths_of, Dim))
-        steps = self._lengths.lengths_of
-        assert isinstance(steps, Dim)
+        self._data, self._lengths, steps = _counted(session.signature.inputs, "an input")
+        self._output, self._output_lengths, frames = _counted(session.signature.outputs, "an output")
+        if not isinstance(steps, Dim) or (frames.name if isinstance(frames, Dim) else frames.of) != steps.name:
+            raise BundleError(f"expected frames that follow from {steps}, the axis of {self._data}; received {frames}")
+        self._hop = self.features.samples_per_step * (frames.over if isinstance(frames, Derived) else 1)
         longest = steps.max * self.features.samples_per_step
         self._window = min(round(WINDOW_S * self.features.sample_rate), longest)
-        self._output = next(spec for spec in signature.outputs if spec.lengths_of is None)
-        self._output_lengths = next(spec for spec in signature.outputs if spec.lengths_of is not None)
+        self._overlap = self._window // 5
+        if self._hop > self._window - self._overlap:
+            raise BundleError(f"expected a graph of several frames, received {longest} samples of {self._hop} a frame")
+        self.width = self._output.shape[-1]
+        self.frame_s = self._hop / self.features.sample_rate
+        described = bundle.manifest.output.get("frame_s")
+        same = isinstance(described, (int, float)) and self.frame_s - _SAME_S <= described <= self.frame_s + _SAME_S
+        if not same:
+            raise BundleError(
+                f"expected output.frame_s of {self.frame_s:g}, as features and signature say; received {described!r}",
+                hint=f"export it again: edgekit export {bundle.manifest.family}",
+            )
 
     def load(self, audio: Audio) -> np.ndarray:
         """A file, or `(samples, sample_rate)`, as this graph's waveform `[n]`.
@@ -84,7 +106,7 @@ class SpeechGraph:
         prepared = self.features.prepare(wave)
         features_s = time.perf_counter() - begun
         answered = []
-        for start, stop in windows(len(wave), self._window, self._window // 5, multiple_of=self._hop):
+        for start, stop in windows(len(wave), self._window, self._overlap, multiple_of=self._hop):
             before = time.perf_counter()
             x = self.features.compute(prepared[start:stop])
             between = time.perf_counter()
@@ -96,3 +118,14 @@ class SpeechGraph:
             features_s += between - before
             inference_s += time.perf_counter() - between
         return answered, Timing(len(wave) / rate, features_s, inference_s)
+
+
+def _counted(specs: Sequence[TensorSpec], where: str) -> tuple[TensorSpec, TensorSpec, Dim | Derived]:
+    """The first tensor `[batch, time, ...]`, the tensor that counts how much of its time is valid, and that axis."""
+    for lengths in specs:
+        for data in specs:
+            if lengths.lengths_of is not None and data.lengths_of is None and lengths.lengths_of in data.shape[1:2]:
+                return data, lengths, lengths.lengths_of
+    raise BundleError(
+        f"expected {where} [batch, time, ...] and one that counts its time, received {'; '.join(map(str, specs))}"
+    )

@@ -36,7 +36,6 @@ class SpeechEmbedding:
 
     def __init__(self, bundle: Bundle, backend: str | None, options: SessionOptions) -> None:
         self.bundle = bundle
-        self._frame_s: float = bundle.manifest.output["frame_s"]
         self._graph = SpeechGraph(bundle, open_session(bundle, backend=backend, options=options))
 
     @property
@@ -58,7 +57,7 @@ class SpeechEmbedding:
             window.frames[first - window.start : last - window.start] for window, (first, last) in zip(answered, spans)
         ]
         frames = np.concatenate(parts)
-        return Embedding(frames, self._frame_s, timing.audio_s, timing.features_s + timing.inference_s)
+        return Embedding(frames, self._graph.frame_s, timing.audio_s, timing.features_s + timing.inference_s)
 
 
 def open_task(bundle: Bundle, backend: str | None, options: SessionOptions) -> SpeechEmbedding:

@@ -8,6 +8,7 @@ from typing import Any
 
 from edgekit.core.bundle import Bundle
 from edgekit.core.errors import BundleError
+from edgekit.core.signature import Axis
 from edgekit.runtime.backends.base import SessionOptions
 from edgekit.runtime.decode.ctc import Word, greedy, merge_windows, words
 from edgekit.runtime.session import open_session
@@ -51,17 +52,8 @@ class SpeechRecognition:
                 f"expected an output of kind 'ctc', received {output.get('kind')!r}", hint="pip install -U edgekit"
             )
         self.bundle = bundle
-        # not splitlines(): a label may be a character that counts as a line's end there
-        self.labels = bundle.asset("tokens").read_text(encoding="utf-8").removesuffix("\n").split("\n")
-        self._blank: int = output["blank"]
-        self._delimiter: str = output["delimiter"]
-        self._frame_s: float = output["frame_s"]
         self._graph = SpeechGraph(bundle, open_session(bundle, backend=backend, options=options))
-        num_classes = next(s.shape[-1] for s in self._graph.session.signature.outputs if s.lengths_of is None)
-        if len(self.labels) != num_classes or not 0 <= self._blank < len(self.labels):
-            raise BundleError(
-                f"expected {num_classes} labels and a blank among them, received {len(self.labels)} and {self._blank}"
-            )
+        self.labels, self._blank, self._delimiter = _labels(bundle, self._graph.width)
 
     @property
     def session(self) -> Any:
@@ -86,7 +78,7 @@ class SpeechRecognition:
         tokens = merge_windows(
             [greedy(window.frames, self._blank) for window in answered], [window.span for window in answered]
         )
-        spoken = words(tokens, self.labels, delimiter=self._delimiter, frame_s=self._frame_s)
+        spoken = words(tokens, self.labels, delimiter=self._delimiter, frame_s=self._graph.frame_s)
         decoding_s = time.perf_counter() - before
         return Transcript(
             " ".join(word.text for word in spoken), tuple(spoken), timing.audio_s, _total(timing) + decoding_s
@@ -100,6 +92,25 @@ def require_trained(bundle: Bundle, allow_random_weights: bool) -> None:
             f"{bundle.path} was exported with random weights: its words would mean nothing",
             hint="export a checkpoint, or pass --allow-random-weights to see the machinery run",
         )
+
+
+def _labels(bundle: Bundle, num_classes: Axis) -> tuple[list[str], int, str]:
+    """One label per class of the output, the blank among them, and the delimiter of words."""
+    asset = bundle.asset("tokens")
+    try:
+        # not splitlines(): a label may be a character that counts as a line's end there
+        labels = asset.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise BundleError(f"expected labels in UTF-8, one a line, received {asset}: {error}") from error
+    blank, delimiter = (bundle.manifest.output.get(key) for key in ("blank", "delimiter"))
+    if len(labels) != num_classes or type(blank) is not int or not 0 <= blank < len(labels):
+        raise BundleError(
+            f"expected {num_classes} labels and a blank among them, received {len(labels)} and {blank!r}",
+            hint=f"export it again: edgekit export {bundle.manifest.family}",
+        )
+    if not isinstance(delimiter, str):
+        raise BundleError(f"expected output.delimiter to be the label between words, received {delimiter!r}")
+    return labels, blank, delimiter
 
 
 def _total(timing: Timing) -> float:

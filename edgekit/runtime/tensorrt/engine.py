@@ -10,7 +10,8 @@ from edgekit.core.errors import EngineError
 from edgekit.core.signature import Signature
 from edgekit.runtime.tensorrt.library import engine_log, listening, logged_errors
 
-_NUMPY = {"FLOAT": "float32", "HALF": "float16", "INT64": "int64", "INT32": "int32", "INT8": "int8", "BOOL": "bool"}
+DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT64": "int64", "INT32": "int32", "INT8": "int8", "BOOL": "bool"}
+"""NumPy's names of TensorRT's types."""
 _INSPECTED = {"half": "fp16", "fp16": "fp16", "bfloat16": "bf16", "bf16": "bf16", "float": "fp32", "fp32": "fp32"}
 
 
@@ -39,7 +40,7 @@ def check_engine(module: Any, engine: Any, signature: Signature, precision: str)
     declared |= {(spec.name, "OUTPUT", spec.dtype) for spec in signature.outputs}
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     found = {
-        (name, engine.get_tensor_mode(name).name, _NUMPY.get(engine.get_tensor_dtype(name).name, "?")) for name in names
+        (name, engine.get_tensor_mode(name).name, DTYPES.get(engine.get_tensor_dtype(name).name, "?")) for name in names
     }
     if declared != found:
         raise EngineError(f"expected an engine with {sorted(declared)}, this one has {sorted(found)}")

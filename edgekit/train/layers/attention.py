@@ -14,7 +14,8 @@ def attend(q_BTD: Tensor, k_BTD: Tensor, v_BTD: Tensor, bias_B11T: Tensor, num_h
 
     While a graph is exported this is the operator `edgekit::attention`, so that an exporter can choose its form.
     """
-    if torch.compiler.is_exporting():
+    # torch 2.6 lacks is_exporting; is_compiling, too, is true while a graph is exported
+    if getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)():
         out: Tensor = torch.ops.edgekit.attention(q_BTD, k_BTD, v_BTD, bias_B11T, num_heads)
         return out
     return _attention(q_BTD, k_BTD, v_BTD, bias_B11T, num_heads, dropout)

@@ -13,9 +13,8 @@ class DeployedConv(nn.Module):
     """The same answers as an `nn.Conv1d` on `[B, C, T]`, for inference.
 
     ONNX Runtime has direct kernels for two-dimensional convolutions only; for one dimension it copies all windows and
-    multiplies. A group whose channels do not fill a block is padded with zeros, which those kernels need. One thread
-    of an AMD EPYC with AVX-512, ONNX Runtime 1.32, 2026-11-22: HuBERT Base's positional convolution at 20 s 171 to
-    97 ms, the deep-thin student's 56 to 44 ms (1 s: 4.7 to 2.6 ms), a strided front-end convolution 4 to 8 % less.
+    multiplies. A group whose channels do not fill a block is padded with zeros, which those kernels need. The
+    positional convolution gains most; `python benchmarks/hubert_student.py --profile` shows what is left of it.
     """
 
     def __init__(self, conv: nn.Conv1d) -> None:

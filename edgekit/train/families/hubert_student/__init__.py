@@ -12,6 +12,7 @@ FAMILY = Family(
     variants=VARIANTS,
     heads={"ctc": "speech-recognition", "embedding": "speech-embedding"},
     code="edgekit.train.families.hubert_student.model",
+    training="edgekit.train.families.hubert_student.recipe",
     small=(
         "num_hidden_layers=1",
         "hidden_size=64",

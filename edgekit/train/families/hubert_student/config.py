@@ -51,6 +51,11 @@ class Config(HubertConfig):
         """Output frames per input step: of samples, or of filter bank frames."""
         return self.frames if self.front_end == "waveform" else Derived("time", minus=1, over=2, plus=1)
 
+    @property
+    def frame_s(self) -> float:
+        step = 1 if self.front_end == "waveform" else self.fbank.frame_shift
+        return self.deployed_frames.over * step / SAMPLE_RATE
+
     def graphs(self, head: str) -> dict[str, Signature]:
         output = ("log_probs", self.vocab_size) if head == "ctc" else ("hidden_states", self.hidden_size)
         if self.front_end == "waveform":

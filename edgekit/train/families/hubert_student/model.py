@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +22,7 @@ from edgekit.train.family import LoadedModel
 from edgekit.train.layers.hubert.config import HubertConfig
 from edgekit.train.layers.hubert.encoder import HubertEncoder
 from edgekit.train.layers.hubert.head import WithHead, chosen_head, loaded_model
+from edgekit.train.layers.hubert.learning import save_hubert
 from edgekit.train.layers.hubert.transformer import Transformer
 from edgekit.train.layers.hubert.weights import has_head, load_weights, transformers_tensors
 from edgekit.train.layers.masking import valid
@@ -67,9 +67,13 @@ class FbankStudentEncoder(nn.Module):
         self.encoder = Transformer(config)
         self.frames = config.deployed_frames
 
+    def features(self, log_mel_BFM: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """What the Transformer reads, before its positional convolution: `[B, T, D]` and lengths."""
+        return self.front_end(log_mel_BFM, lengths_B), self.frames.of_size(lengths_B)
+
     def forward(self, log_mel_BFM: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
-        frame_lengths_B = self.frames.of_size(lengths_B)
-        return self.encoder(self.front_end(log_mel_BFM, lengths_B), frame_lengths_B), frame_lengths_B
+        h_BTD, frame_lengths_B = self.features(log_mel_BFM, lengths_B)
+        return self.encoder(h_BTD, frame_lengths_B), frame_lengths_B
 
 
 def build(config: Config, head: str | None) -> WithHead:
@@ -115,20 +119,13 @@ def save_model(folder: Path, module: WithHead, config: Config, variant: str, tok
     Args:
         module: before its weight norm is folded.
     """
-    data: dict[str, Any] = {"edgekit": {"family": _NAME, "variant": variant, "config": settings_to_dict(config)}}
+    own = {"edgekit": {"family": _NAME, "variant": variant, "config": settings_to_dict(config)}}
     if config.front_end == "waveform":
-        architecture = "HubertModel" if module.lm_head is None else "HubertForCTC"
-        sizes = {k: v for k, v in settings_to_dict(config).items() if k not in ("front_end", "fbank_kernel")}
-        # without time or channel masks `transformers` makes no embedding for masked frames, and none is stored
-        masks = {"mask_time_prob": 0.0, "mask_feature_prob": 0.0}
-        data |= {"model_type": "hubert", "architectures": [architecture], "layerdrop": 0.0, **masks, **sizes}
-    else:
-        data["model_type"] = _NAME
-    preprocessor = {"feature_extractor_type": "Wav2Vec2FeatureExtractor", "do_normalize": False, "sampling_rate": 16000}
-    extra = {"preprocessor_config": preprocessor} if config.front_end == "waveform" else {}
-    if module.lm_head is not None:
-        extra["vocab"] = {token: index for index, token in enumerate(tokens)}
-    save_checkpoint(folder, data, transformers_tensors(module), **extra)
+        leave_out = ("front_end", "fbank_kernel")
+        save_hubert(folder, module, config, tokens, normalise=False, extra=own, leave_out=leave_out)
+        return
+    vocab = {} if module.lm_head is None else {"vocab": {token: index for index, token in enumerate(tokens)}}
+    save_checkpoint(folder, {"model_type": _NAME, **own}, transformers_tensors(module), **vocab)
 
 
 def _config_of(found: Checkpoint, variant: str | None) -> tuple[str, Config]:

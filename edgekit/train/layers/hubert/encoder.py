@@ -42,9 +42,14 @@ class HubertEncoder(nn.Module):
         self.feature_projection = FeatureProjection(config)
         self.encoder = Transformer(config)
 
-    def forward(self, wave_BN: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+    def features(self, wave_BN: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """What the Transformer reads, before its positional convolution: `[B, T, D]` and lengths."""
         frames_BTC, frame_lengths_B = self.feature_extractor(wave_BN, lengths_B)
-        return self.encoder(self.feature_projection(frames_BTC), frame_lengths_B), frame_lengths_B
+        return self.feature_projection(frames_BTC), frame_lengths_B
+
+    def forward(self, wave_BN: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        h_BTD, frame_lengths_B = self.features(wave_BN, lengths_B)
+        return self.encoder(h_BTD, frame_lengths_B), frame_lengths_B
 
 
 def init_weights(module: nn.Module) -> None:

@@ -18,7 +18,7 @@ class WithHead(nn.Module):
 
     def __init__(self, encoder: nn.Module, width: int, vocab_size: int | None) -> None:
         super().__init__()
-        self.hubert = encoder
+        self.hubert: Any = encoder  # has `features` and, under `encoder`, its Transformer
         self.lm_head = nn.Linear(width, vocab_size) if vocab_size else None
 
     def forward(self, x: Tensor, x_lens: Tensor) -> tuple[Tensor, Tensor]:

@@ -119,8 +119,12 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.num_hidden_layers))
         self.pre_norm = config.do_stable_layer_norm
 
-    def states(self, h_BTD: Tensor, lengths_B: Tensor) -> list[Tensor]:
-        """`num_hidden_layers + 1` tensors `[B, T, D]`; the last is the encoder's output."""
+    def states(self, h_BTD: Tensor, lengths_B: Tensor, last: int | None = None) -> list[Tensor]:
+        """`num_hidden_layers + 1` tensors `[B, T, D]`; the last is the encoder's output.
+
+        Args:
+            last: stop after this state, which then is the last.
+        """
         valid_BT = valid(lengths_B, h_BTD.shape[1])
         h_BTD = torch.where(valid_BT[:, :, None], h_BTD, 0.0)
         bias_B11T = attention_bias(valid_BT, h_BTD.dtype)
@@ -128,9 +132,9 @@ class Transformer(nn.Module):
         if not self.pre_norm:
             h_BTD = self.layer_norm(h_BTD)
         states = [self.dropout(h_BTD)]
-        for layer in self.layers:
+        for layer in self.layers[:last]:
             states.append(layer(states[-1], bias_B11T))
-        if self.pre_norm:
+        if self.pre_norm and len(states) > len(self.layers):
             states[-1] = self.layer_norm(states[-1])
         return states
 

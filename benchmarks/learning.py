@@ -1,0 +1,225 @@
+"""What the choices of the hubert-student recipe give on real speech: word error rates, by the public commands alone.
+
+    python benchmarks/learning.py --data librispeech --unlabelled librispeech-unlabelled --work DIR [--stages 'ctc-*']
+
+A small HuBERT is pretrained on all recordings that nobody is tested on, students are distilled from it, fine-tuned on
+parts of train-clean-5, exported, and scored on the test speakers. Every step is one command of `edgekit`, printed and
+recorded with its time. Steps that are done are kept and one that was interrupted goes on: call it again.
+
+`--data` has LibriSpeech's layout and a `splits.json`: {"train": {"subset", "speakers"}, "validation": ..., ...}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from shared.record import describe, load, record, write_result
+
+from edgekit.runtime.corpus import Corpus, read_corpus, write_jsonl
+
+PACKAGES = ("edgekit", "torch", "lightning-fabric", "scikit-learn", "jiwer", "onnxruntime")
+SEEDS = (0, 1)
+HOURS = {"10min": 1 / 6, "1h": 1.0, "5h": 100.0}
+
+# scaled widths, which processor cores can train; attention without dropout has a fast kernel on CPUs
+CONV = ("model.conv_dim=64,64,64,64,64,64,64", "model.attention_dropout=0", "model.activation_dropout=0")
+WIDE = (*CONV, "model.hidden_size=144", "model.intermediate_size=576", "model.num_attention_heads=2")
+TEACHER = (*WIDE, "model.num_hidden_layers=6")
+SIZES = {
+    "deep-thin": (*CONV, "model.hidden_size=96", "model.intermediate_size=96", "model.num_attention_heads=2"),
+    "shallow-wide": WIDE,  # two layers, as many parameters
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command, and where its result lies. `run`: it is a training run, which can go on."""
+
+    name: str
+    command: tuple[str, ...]
+    result: Path
+    run: Path | None = None
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A row of the ablation: a kind of student, how it was distilled (None: not at all), and from how many labels."""
+
+    name: str
+    structure: str
+    front_end: str
+    distil: tuple[str, ...] | None
+    labels: tuple[str, ...] = ("1h",)
+
+    @property
+    def variant(self) -> str:
+        return f"{self.structure}-{self.front_end}"
+
+
+ARMS = (
+    Arm("scratch", "deep-thin", "fbank", None, tuple(HOURS)),
+    Arm("regression", "deep-thin", "fbank", ("losses.discriminative=0",), tuple(HOURS)),
+    Arm("regression+discriminative", "deep-thin", "fbank", (), tuple(HOURS)),
+    Arm("no-front-end-stage", "deep-thin", "fbank", ("losses.front_end_steps=0",)),
+    Arm("shallow-wide", "shallow-wide", "fbank", ()),
+    Arm("waveform-scratch", "deep-thin", "waveform", None),
+    Arm("waveform", "deep-thin", "waveform", ()),
+)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Updates of each kind of run, and how many test recordings are scored."""
+
+    pretrain: int = 700
+    distil: int = 500
+    ctc: tuple[tuple[str, int], ...] = (("10min", 500), ("1h", 1000), ("5h", 2000))
+    test: int = 400
+
+
+def train(name: str, family: str, recipe: str, data: Path, work: Path, settings: Sequence[str]) -> Step:
+    command = ["train", family, "--recipe", recipe, "--data", str(data), "--out", str(work / name)]
+    for setting in settings:
+        command += ["--set", setting]
+    return Step(name, tuple(command), work / name / "done.json", work / name)
+
+
+def steps(work: Path, budget: Budget, batch_s: float) -> list[Step]:
+    """Every command, in order."""
+    lists = {name: work / f"{name}.jsonl" for name in ("unlabelled", "train", "validation", "test")}
+    common = (f"data.batch_s={batch_s:g}", "data.workers=1", "loop.log_every=50")
+    held = f"data.validation={lists['validation']}"
+    rate = ("loop.learning_rate=1e-3", "loop.validate_every=500", "loop.save_every=100")
+    found = [
+        train(
+            "teacher",
+            "hubert",
+            "pretrain",
+            lists["unlabelled"],
+            work,
+            (*TEACHER, "clusters=100,200", f"loop.steps={budget.pretrain}", held, *rate, *common, "data.max_s=12"),
+        )
+    ]
+    for arm in ARMS:
+        for seed in SEEDS:
+            sizes = (*SIZES[arm.structure], *common, f"loop.seed={seed}")
+            init: tuple[str, ...] = ()
+            if arm.distil is not None:
+                name = f"distil-{arm.name}-{seed}"
+                front = budget.distil // 5
+                chosen = (f"teacher={work / 'teacher/best'}", f"losses.front_end_steps={front}", *arm.distil)
+                settings = (*sizes, *chosen, held, f"loop.steps={budget.distil}", *rate, "data.max_s=12")
+                step = train(name, "hubert-student", "distil", lists["unlabelled"], work, settings)
+                found.append(replace(step, command=(*step.command, "--variant", arm.variant)))
+                init = (f"init={work / name / 'best'}",)
+            for label, num_steps in budget.ctc:
+                if label not in arm.labels:
+                    continue
+                name = f"ctc-{arm.name}-{label}-{seed}"
+                settings = (*sizes, *init, held, f"loop.steps={num_steps}", f"data.hours={HOURS[label]}")
+                settings += (
+                    f"data.seed={seed}",
+                    "loop.learning_rate=2e-3",
+                    "loop.validate_every=300",
+                    "loop.save_every=100",
+                )
+                step = train(name, "hubert-student", "ctc", lists["train"], work, settings)
+                found.append(replace(step, command=(*step.command, "--variant", arm.variant)))
+                bundle = work / "bundles" / name
+                export = ("export", "hubert-student", str(work / name / "best"), "--no-latency", "--out", str(bundle))
+                found.append(Step(f"export-{name}", export, bundle / "manifest.json"))
+                score = ("benchmark", "asr", str(bundle), str(lists["test"]), "--limit", str(budget.test))
+                result = work / "scores" / f"{name}.json"
+                found.append(Step(f"score-{name}", (*score, "--out", str(result)), result))
+    return found
+
+
+def write_lists(data: Path, unlabelled: Path, work: Path) -> None:
+    """The corpora as JSON lines: what is learned from, held back, and tested on, by speakers."""
+    splits = json.loads((data / "splits.json").read_text(encoding="utf-8"))
+    parts = {}
+    for name in ("train", "validation", "test"):
+        whole = read_corpus(data / splits[name]["subset"])
+        speakers = set(splits[name]["speakers"])
+        parts[name] = Corpus(tuple(u for u in whole.utterances if u.speaker in speakers))
+    known = {u.id for part in parts.values() for u in part.utterances}
+    extra = [u for u in read_corpus(unlabelled).utterances if u.audio.stem not in known]
+    parts["unlabelled"] = Corpus(
+        tuple(replace(u, text=None) for u in sorted((*parts["train"].utterances, *extra), key=lambda u: u.id))
+    )
+    for name, part in parts.items():
+        write_jsonl(work / f"{name}.jsonl", part)
+        say(f"{name}: {len(part.utterances)} recordings, {part.duration_s / 3600:.2f} h")
+
+
+def do(step: Step, times: dict[str, float], log: Path) -> None:
+    """Run a step, or go on with it."""
+    if step.result.exists():
+        return
+    resume = ("--resume",) if step.run is not None and (step.run / "settings.json").exists() else ()
+    command = [sys.executable, "-m", "edgekit", *step.command, *resume]
+    say(f"edgekit {shlex.join((*step.command, *resume))}")
+    step.result.parent.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    with log.open("a") as file:
+        done = subprocess.run(command, stdout=file, stderr=file, check=False)
+    if done.returncode:
+        raise SystemExit(f"{step.name} ended with {done.returncode}: see {log}")
+    times[step.name] = times.get(step.name, 0.0) + time.monotonic() - start
+    if step.run is not None:
+        step.result.write_text(json.dumps({"wall_s": round(times[step.name], 1)}))
+
+
+def collect(work: Path, all_steps: Sequence[Step]) -> dict[str, Any]:
+    """Scores, settings and times of what is done."""
+    cells = {}
+    for step in all_steps:
+        if step.run is None or not step.result.exists() or not step.name.startswith("ctc-"):
+            continue
+        score = work / "scores" / f"{step.name}.json"
+        if score.exists():
+            cells[step.name] = json.loads(score.read_text(encoding="utf-8"))
+    return cells
+
+
+def say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--unlabelled", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--stages", nargs="*", default=["*"], help="names of steps, with wildcards")
+    parser.add_argument("--batch-s", type=float, default=60.0)
+    parser.add_argument("--out", type=Path, help="the result's JSON file")
+    given = parser.parse_args()
+    given.work.mkdir(parents=True, exist_ok=True)
+    result = record("learning", PACKAGES)
+    if not (given.work / "unlabelled.jsonl").exists():
+        write_lists(given.data, given.unlabelled, given.work)
+    times: dict[str, float] = {}
+    budget = Budget()
+    all_steps = steps(given.work, budget, given.batch_s)
+    for step in all_steps:
+        if any(fnmatch.fnmatch(step.name, pattern) for pattern in given.stages):
+            do(step, times, given.work / "log.txt")
+    result |= {"cells": collect(given.work, all_steps), "load_after": load()}
+    say(describe(result))
+    if given.out is not None:
+        write_result(given.out, result)
+
+
+if __name__ == "__main__":
+    main()

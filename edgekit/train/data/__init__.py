@@ -1,0 +1,1 @@
+"""Recordings to batches: what training reads."""

@@ -1,0 +1,399 @@
+"""The training loop, on Lightning Fabric: the same file for a CPU, a GPU, or many of them through torchrun.
+
+What happens in a step depends on its number alone: the data (`BatchPlan`), the learning rate and, because torch's
+generator is seeded anew for every batch, all random numbers. A run that was killed therefore goes on exactly, from
+`RunFolder`'s state, and a run on several processes equals one that accumulates as many batches (in float32, with
+losses that are means over a batch).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from edgekit.core.errors import SettingsError, TrainingError, UnavailableError
+from edgekit.train.data.loading import Batch
+from edgekit.train.objective import Objective
+from edgekit.train.run import RunFolder, State
+from edgekit.train.schedule import rate_share
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+_MAX_SKIPPED = 20
+"""Steps in a row whose gradient is not finite before a run is given up."""
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """How long and how fast a model learns.
+
+    Attributes:
+        steps: updates of the weights.
+        accumulate: batches per update and process.
+        precision: "32-true", "bf16-mixed" or "16-mixed" (Fabric's names).
+        learning_rate: its peak.
+        schedule: its course after the warm-up (`schedule.rate_share`).
+        warmup: the share of the steps in which it rises, 0..1.
+        betas, eps, weight_decay: AdamW's.
+        clip_norm: the largest norm of a gradient; 0: not clipped.
+        ema: decay of the exponential moving average of the weights that is validated and saved, 0.99..0.9999; 0: none.
+        validate_every, save_every, log_every: steps between them. A killed run goes on from the last save.
+        seed: of weights, data and dropout.
+        accelerator: "auto", "cpu" or "cuda".
+        devices: processes on this machine; torchrun's number where torchrun started us.
+        nodes: machines.
+    """
+
+    steps: int = 25_000
+    accumulate: int = 1
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    learning_rate: float = 2e-4
+    schedule: Literal["linear", "cosine", "tri-stage", "constant"] = "linear"
+    warmup: float = 0.07
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-6
+    weight_decay: float = 1e-6
+    clip_norm: float = 5.0
+    ema: float = 0.0
+    validate_every: int = 500
+    save_every: int = 250
+    log_every: int = 20
+    seed: int = 0
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int = 1
+    nodes: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "accumulate", "validate_every", "save_every", "log_every", "devices", "nodes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        if not (0 <= self.warmup <= 1 and 0 <= self.ema < 1 and self.clip_norm >= 0):
+            raise ValueError("warmup and ema must be in 0..1 and clip_norm not negative")
+
+
+class Reporter(Protocol):
+    """Who is told how a run goes."""
+
+    def begin(self, what: str, done: int, total: int) -> None:
+        """A stage of `total` steps begins, `done` of which were done before."""
+        ...
+
+    def step(self, done: int, numbers: dict[str, float]) -> None:
+        """So many steps are done; `numbers` may be empty."""
+        ...
+
+    def say(self, text: str) -> None:
+        """A line for a person."""
+        ...
+
+
+class Data(Protocol):
+    """Batches to learn from and to validate on."""
+
+    def batches(self, start: int, rank: int, world: int, accumulate: int) -> Iterator[Batch]:
+        """Without end, from the first batch of optimiser step `start`."""
+        ...
+
+    def validation(self) -> Iterable[Batch]: ...
+
+
+def open_fabric(settings: LoopSettings) -> Fabric:
+    """Fabric on the devices asked for, or on those that torchrun gave us.
+
+    Raises:
+        UnavailableError: Lightning Fabric is not installed, or there is no such device.
+    """
+    try:
+        from lightning_fabric import Fabric
+    except ModuleNotFoundError as error:
+        raise UnavailableError(
+            f"expected the package {error.name} to train, it is not installed", hint='pip install "edgekit[train]"'
+        ) from error
+    devices, nodes = settings.devices, settings.nodes
+    if "LOCAL_WORLD_SIZE" in os.environ and "WORLD_SIZE" in os.environ:  # torchrun
+        devices = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // devices
+    if settings.accelerator == "cuda" and torch.cuda.device_count() < devices:
+        raise UnavailableError(
+            f"expected {devices} CUDA devices, torch {torch.__version__} sees {torch.cuda.device_count()}",
+            hint="train on the CPU: --set loop.accelerator=cpu",
+        )
+    if devices * nodes > 1:
+        from lightning_fabric.strategies.ddp import DDPStrategy
+
+        # in a stage that trains the front end alone the layers above it get no gradient
+        strategy: Any = DDPStrategy(find_unused_parameters=True)
+    else:
+        strategy = "auto"
+    fabric = Fabric(
+        accelerator=settings.accelerator,
+        devices=devices,
+        num_nodes=nodes,
+        precision=settings.precision,
+        strategy=strategy,
+    )
+    fabric.launch()
+    return fabric
+
+
+def fit(
+    fabric: Fabric,
+    objective: Objective,
+    data: Data,
+    settings: LoopSettings,
+    run: RunFolder,
+    report: Reporter,
+    *,
+    what: str = "training",
+) -> dict[str, float]:
+    """Train, validate and save, from the run's state where there is one.
+
+    Returns:
+        The best checkpoint's numbers, and its "step"; the checkpoint is `run.best`.
+
+    Raises:
+        TrainingError: the loss became NaN or infinite and stayed so.
+        KeyboardInterrupt: after SIGINT or SIGTERM, once the state is saved.
+    """
+    parameters = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+    plain_optimizer = torch.optim.AdamW(
+        parameters,
+        lr=settings.learning_rate,
+        betas=settings.betas,
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+    )
+    module, optimizer = fabric.setup(objective, plain_optimizer)
+    average = _Average(objective, settings.ema)
+    best: dict[str, float] = {}
+    start = 0
+    state = run.load_state()
+    if state is not None:
+        start, best = _restore(state, objective, plain_optimizer, average, fabric)
+        run.forget_metrics_after(start)
+    writer = _tensorboard(run)
+    meter = _Meter()
+    skipped = 0
+    report.begin(what, start, settings.steps)
+    batches = data.batches(start, fabric.global_rank, fabric.world_size, settings.accumulate)
+    with _asked_to_stop() as stop:
+        for step in range(start, settings.steps):
+            rate = settings.learning_rate * rate_share(settings.schedule, step, settings.steps, settings.warmup)
+            for group in plain_optimizer.param_groups:
+                group["lr"] = rate
+            module.train()
+            for index in range(settings.accumulate):
+                waited = time.perf_counter()
+                batch = next(batches).to(fabric.device)
+                meter.add_wait(time.perf_counter() - waited, batch.audio_s)
+                torch.manual_seed(_seed_of(settings.seed, batch.index))
+                with torch.no_grad():
+                    inputs = objective.inputs(batch, step)
+                last = index == settings.accumulate - 1
+                with nullcontext() if last or fabric.world_size == 1 else fabric.no_backward_sync(module):
+                    values = module(**inputs)
+                    fabric.backward(values["loss"] / settings.accumulate)
+                meter.add_values(values)
+            norm = fabric.clip_gradients(
+                module, optimizer, max_norm=settings.clip_norm or math.inf, error_if_nonfinite=False
+            )
+            assert norm is not None, "a largest norm was given"
+            # with fp16 the gradient scaler skips such a step itself, and then scales less
+            sound = settings.precision == "16-mixed" or bool(torch.isfinite(norm))
+            if sound:
+                optimizer.step()
+                average.update()
+            skipped = 0 if sound else skipped + 1
+            if skipped > _MAX_SKIPPED:
+                raise TrainingError(
+                    f"expected finite gradients, those of {skipped} steps up to {step + 1} were not",
+                    hint=f"begin again with a lower rate: --set loop.learning_rate={settings.learning_rate / 3:.1g}",
+                )
+            optimizer.zero_grad(set_to_none=True)
+            done = step + 1
+            numbers: dict[str, float] = {}
+            if done % settings.log_every == 0 or done == settings.steps:
+                numbers = {**meter.take(), "learning_rate": rate, "gradient_norm": float(norm)}
+                _log(run, writer, done, "train", numbers)
+            if done % settings.validate_every == 0 or done == settings.steps:
+                with average.in_place(), torch.no_grad():
+                    objective.eval()
+                    scores = objective.validate(batch.to(fabric.device) for batch in data.validation())
+                    better = not best or scores[objective.monitor] < best[objective.monitor]
+                    best = {**scores, "step": done} if better else best
+                    run.save_checkpoint(done, objective.save, best=better)
+                _log(run, writer, done, "validation", scores)
+                report.say(f"step {done}: " + ", ".join(f"{k} {v:.4g}" for k, v in scores.items()))
+                meter.restart()
+            if done % settings.save_every == 0 or done == settings.steps or stop():
+                run.save_state(_state(done, best, objective, plain_optimizer, average, fabric))
+                meter.restart()
+            report.step(done, numbers)
+            if stop() and done < settings.steps:
+                raise KeyboardInterrupt
+    if writer is not None:
+        writer.close()
+    fabric.barrier()
+    return best
+
+
+def _seed_of(seed: int, index: int) -> int:
+    """A seed per batch; neighbouring ones give unrelated numbers (a 64-bit mixing as in SplitMix64)."""
+    mixed = (seed * 0x9E3779B97F4A7C15 + index + 1) & 0xFFFFFFFFFFFFFFFF
+    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+    return (mixed ^ (mixed >> 31)) >> 1
+
+
+class _Average:
+    """The exponential moving average of a module's parameters; nothing where the decay is 0."""
+
+    def __init__(self, module: torch.nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.parameters = {name: p for name, p in module.named_parameters() if p.requires_grad} if decay else {}
+        self.values = {name: p.detach().clone() for name, p in self.parameters.items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        if self.decay:
+            values = list(self.values.values())
+            torch._foreach_lerp_(values, [p.detach() for p in self.parameters.values()], 1 - self.decay)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The module has the averaged weights inside, its own again after."""
+        own = {name: p.detach().clone() for name, p in self.parameters.items()}
+        try:
+            self._copy(self.values)
+            yield
+        finally:
+            self._copy(own)
+
+    def _copy(self, values: dict[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, value in values.items():
+                self.parameters[name].copy_(value)
+
+
+class _Meter:
+    """Means of what a step answers, and how fast sound is learned from, since the last `take`."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the time spent so far: validating and saving are not training."""
+        self._since = time.perf_counter()
+        self._values: dict[str, list[Tensor]] = {}
+        self._waited_s = self._audio_s = 0.0
+
+    def add_wait(self, waited_s: float, audio_s: float) -> None:
+        self._waited_s += waited_s
+        self._audio_s += audio_s
+
+    def add_values(self, values: dict[str, Tensor]) -> None:
+        for name, value in values.items():
+            self._values.setdefault(name, []).append(value.detach())
+
+    def take(self) -> dict[str, float]:
+        means = {name: float(torch.stack(values).float().mean()) for name, values in self._values.items()}
+        elapsed_s = time.perf_counter() - self._since
+        speed = {"audio_s_per_s": self._audio_s / elapsed_s, "waiting_share": self._waited_s / elapsed_s}
+        self.restart()
+        return {**means, **speed}
+
+
+def _state(
+    step: int,
+    best: dict[str, float],
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    average: _Average,
+    fabric: Fabric,
+) -> State:
+    tensors = {f"model/{name}": tensor for name, tensor in objective.state_dict().items()}
+    for index, slots in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in slots.items()}
+    tensors |= {f"average/{name}": value for name, value in average.values.items()}
+    scaler = fabric.strategy.precision.state_dict()
+    facts = {"step": step, "best": best, "scaler": scaler, "torch": torch.__version__}
+    return State(tensors, facts)
+
+
+def _restore(
+    state: State, objective: Objective, optimizer: torch.optim.Optimizer, average: _Average, fabric: Fabric
+) -> tuple[int, dict[str, float]]:
+    """Bring all back as it was; the step reached and the best score so far."""
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "average": {}}
+    for name, tensor in state.tensors.items():
+        part, _, rest = name.partition("/")
+        parts[part][rest] = tensor
+    try:
+        objective.load_state_dict(parts["model"])
+        slots: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in parts["optimizer"].items():
+            index, _, slot = name.partition("/")
+            slots.setdefault(int(index), {})[slot] = tensor
+        optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+        for name, value in average.values.items():
+            value.copy_(parts["average"][name])
+        if state.facts["scaler"]:
+            fabric.strategy.precision.load_state_dict(state.facts["scaler"])
+        return int(state.facts["step"]), dict(state.facts["best"])
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise SettingsError(
+            f"the run's state does not fit its settings: {error}", hint="begin again in another --out"
+        ) from error
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Inside, SIGINT and SIGTERM wait for the step to end; a second one kills."""
+    asked: list[int] = []
+    before: dict[int, Any] = {}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        signal.signal(number, before[number])
+
+    try:
+        for number in (int(signal.SIGINT), int(signal.SIGTERM)):
+            try:
+                before[number] = signal.signal(number, note)
+            except ValueError:  # not the main thread: whoever owns the signals stops us
+                break
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _log(run: RunFolder, writer: Any, step: int, kind: str, numbers: dict[str, float]) -> None:
+    run.append_metrics({"step": step, "kind": kind, **numbers})
+    if writer is not None:
+        for name, value in numbers.items():
+            writer.add_scalar(f"{kind}/{name}", value, step)
+
+
+def _tensorboard(run: RunFolder) -> Any:
+    """A writer for TensorBoard, or None where it is not installed."""
+    if not run.writes:
+        return None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(run.path / "tensorboard"))

@@ -1,0 +1,169 @@
+"""A run's folder: settings, metrics, checkpoints, and the state from which a killed run goes on.
+
+settings.json          what was asked for, resolved
+metrics.jsonl          a line per logged step and per validation
+tensorboard/           the same for TensorBoard, where it is installed
+state.safetensors      everything needed to go on: one file, replaced as a whole
+checkpoints/step-N/    in the family's own format: edgekit export FAMILY RUN/best
+best, last             links to two of them
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from edgekit.core.errors import CheckpointError, UsageError
+from edgekit.core.files import erase, explained, staging, write_atomic
+from edgekit.core.settings import settings_to_dict
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+# what may change when a run goes on: how far it goes and how often it tells
+_MAY_CHANGE = {"steps", "validate_every", "save_every", "log_every", "workers", "devices", "nodes", "accumulate"}
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything a run needs to go on.
+
+    Attributes:
+        tensors: by name, on the CPU.
+        facts: what JSON holds: the step, the best score, ...
+    """
+
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+
+
+class RunFolder:
+    """A run's folder. Only the first process of several writes."""
+
+    def __init__(self, path: Path, *, writes: bool = True) -> None:
+        self.path = path
+        self.writes = writes
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the best score."""
+        return self.path / "best"
+
+    def begin(self, settings: DataclassInstance, resume: bool) -> None:
+        """Make the folder and keep the settings in it, or hold those that are there to these.
+
+        Raises:
+            UsageError: there is a run and `resume` is false, there is none and it is true, or its settings differ.
+        """
+        kept, state = self.path / "settings.json", self.path / "state.safetensors"
+        asked = settings_to_dict(settings)
+        if resume:
+            if not kept.is_file():
+                raise UsageError(f"expected a run to go on with at {self.path}, there is none", hint="drop --resume")
+            changed = _differences(json.loads(kept.read_text(encoding="utf-8")), asked)
+            if changed:
+                raise UsageError(
+                    f"expected the settings with which {self.path} began; {', '.join(changed)} differ",
+                    hint=f"look at {kept}, or begin another run with another --out",
+                )
+        elif state.exists() or self.best.exists():
+            raise UsageError(
+                f"{self.path} holds a run already", hint="go on with it: --resume; or choose another --out"
+            )
+        if self.writes:
+            write_atomic(kept, json.dumps(asked, indent=1, ensure_ascii=False).encode() + b"\n")
+
+    def load_state(self) -> State | None:
+        """The state of a run that was begun, or None.
+
+        Raises:
+            CheckpointError: it cannot be read.
+        """
+        path = self.path / "state.safetensors"
+        if not path.is_file():
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                facts = json.loads(file.metadata()["facts"])
+                return State({name: file.get_tensor(name) for name in file.keys()}, facts)  # noqa: SIM118
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"cannot read {path}: {error}", hint="begin the run again in another --out"
+            ) from error
+
+    def save_state(self, state: State) -> None:
+        """Replace the state, as a whole."""
+        if self.writes:
+            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
+            write_atomic(self.path / "state.safetensors", save(tensors, metadata={"facts": json.dumps(state.facts)}))
+
+    def save_checkpoint(self, step: int, write: Callable[[Path], None], *, best: bool) -> None:
+        """Have `write` fill a folder, then point `last`, and `best` where it is, to it. Others are removed."""
+        if not self.writes:
+            return
+        folder = self.path / "checkpoints"
+        target = folder / f"step-{step:07d}"
+        with explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with staging(folder) as temporary:
+                write(temporary / "checkpoint")
+                erase(target)
+                (temporary / "checkpoint").rename(target)
+            for name in ("last", "best") if best else ("last",):
+                _link(self.path / name, Path("checkpoints") / target.name)
+            kept = {(self.path / name).resolve() for name in ("best", "last")}
+            for other in folder.glob("step-*"):
+                if other.resolve() not in kept:
+                    shutil.rmtree(other)
+
+    def point_best(self, checkpoint: Path) -> None:
+        """Make `best` a link to a checkpoint of a stage inside this run."""
+        if self.writes:
+            with explained(self.path):
+                _link(self.best, Path(os.path.relpath(checkpoint, self.path)))
+
+    def append_metrics(self, line: Mapping[str, Any]) -> None:
+        """Add a line to `metrics.jsonl`."""
+        if self.writes:
+            with explained(self.path), (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+
+    def forget_metrics_after(self, step: int) -> None:
+        """Drop the lines of steps that will be done again."""
+        path = self.path / "metrics.jsonl"
+        if self.writes and path.is_file():
+            lines = path.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+            write_atomic(path, "".join(f"{line}\n" for line in kept).encode())
+
+    def part(self, name: str) -> RunFolder:
+        """The folder of a stage inside this run."""
+        return RunFolder(self.path / name, writes=self.writes)
+
+
+def _link(link: Path, target: Path) -> None:
+    """Make or replace a link, so that a reader finds the old target or the new."""
+    temporary = link.with_name(f".{link.name}.part")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target, target_is_directory=True)
+    temporary.replace(link)
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "") -> list[str]:
+    found = []
+    for name in sorted(old.keys() | new.keys()):
+        before, after = old.get(name), new.get(name)
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += _differences(before, after, f"{where}{name}.")
+        elif before != after and name not in _MAY_CHANGE:
+            found.append(f"{where}{name}")
+    return found

@@ -1,0 +1,1 @@
+"""Ways of learning that several families share."""

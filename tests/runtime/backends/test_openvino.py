@@ -1,0 +1,39 @@
+"""An IR that is not what the manifest says of it is refused when it is opened."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edgekit.core.bundle import Bundle, open_bundle
+from edgekit.core.errors import BackendError
+from edgekit.export.build import Request, build
+from edgekit.runtime.backends import openvino as backend
+from edgekit.runtime.backends.base import SessionOptions
+
+pytestmark = pytest.mark.device_side
+pytest.importorskip("openvino", reason="needs OpenVINO: pip install openvino")
+pytest.importorskip("onnx", reason="builds the IR with the package onnx")
+
+
+@pytest.fixture
+def built(toy_bundle: Path) -> tuple[Bundle, list[Path]]:
+    (artifact,) = build(toy_bundle, Request("openvino"))
+    return open_bundle(toy_bundle), [toy_bundle / file.name for file in artifact.files]
+
+
+def test_an_ir_is_two_files(built: tuple[Bundle, list[Path]]) -> None:
+    bundle, files = built
+    with pytest.raises(BackendError, match=r"expected a model of two files, \.xml and \.bin, received"):
+        backend.open(files[:1], bundle.graph().signature, SessionOptions())
+
+
+@pytest.mark.parametrize("name", ["scores", "x_lens"])
+def test_its_tensors_are_those_of_the_signature(built: tuple[Bundle, list[Path]], name: str) -> None:
+    bundle, files = built
+    signature = bundle.graph().signature
+    first, *others = signature.outputs
+    with pytest.raises(BackendError, match=f"expected .*'{name}'.* as in the signature; received .*'log_probs'"):
+        backend.open(files, replace(signature, outputs=(replace(first, name=name), *others)), SessionOptions())

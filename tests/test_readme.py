@@ -1,0 +1,35 @@
+"""README.md's Python example, run as it stands."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from edgekit.export.build import Request, build
+
+pytestmark = pytest.mark.device_side
+pytest.importorskip("onnx", reason="the example's bundle is built with the package onnx")
+pytest.importorskip("openvino", reason="the example runs on OpenVINO: pip install openvino")
+
+PAGE = Path(__file__).parents[1] / "README.md"
+
+
+def test_the_python_example_runs(toy_bundle: Path, speak: Callable[..., np.ndarray], tmp_path: Path) -> None:
+    (example,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    build(toy_bundle, Request("openvino"))
+    (bundle,) = re.findall(r'edgekit\.load\("([^"]+)"', example)
+    (recording,) = re.findall(r'\.transcribe\("([^"]+)"', example)
+    toy_bundle.rename(tmp_path / bundle)
+    soundfile.write(tmp_path / recording, speak("AB BAD"), 16000)
+    ran = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    text, words = ran.stdout.splitlines()
+    assert re.fullmatch(r"AB BAD RTF \d\.\d{3}", text)
+    assert re.fullmatch(r"\[\('AB', 0\.1\d*\), \('BAD', 0\.7\d*\)\]", words)
