@@ -35,6 +35,13 @@ HOURS = {"10min": 1 / 6, "1h": 1.0, "5h": 100.0}
 CONV = ("model.conv_dim=64,64,64,64,64,64,64", "model.attention_dropout=0", "model.activation_dropout=0")
 WIDE = (*CONV, "model.hidden_size=144", "model.intermediate_size=576", "model.num_attention_heads=2")
 TEACHER = (*WIDE, "model.num_hidden_layers=6")
+# without it the loss stays that of guessing for thousands of updates of this size
+PREDICTION = (
+    "clusters=100,200",
+    "losses.unmasked_weight=1",
+    "losses.mask_probability=0.65",
+    "losses.feature_penalty=1",
+)
 SIZES = {
     "deep-thin": (*CONV, "model.hidden_size=96", "model.intermediate_size=96", "model.num_attention_heads=2"),
     "shallow-wide": WIDE,  # two layers, as many parameters
@@ -81,9 +88,9 @@ ARMS = (
 class Budget:
     """Updates of each kind of run, and how many test recordings are scored."""
 
-    pretrain: int = 700
-    distil: int = 500
-    ctc: tuple[tuple[str, int], ...] = (("10min", 500), ("1h", 1000), ("5h", 2000))
+    pretrain: int = 2000
+    distil: int = 1500
+    ctc: tuple[tuple[str, int], ...] = (("10min", 1000), ("1h", 2000), ("5h", 3000))
     test: int = 400
 
 
@@ -99,7 +106,7 @@ def steps(work: Path, budget: Budget, batch_s: float) -> list[Step]:
     lists = {name: work / f"{name}.jsonl" for name in ("unlabelled", "train", "validation", "test")}
     common = (f"data.batch_s={batch_s:g}", "data.workers=1", "loop.log_every=50")
     held = f"data.validation={lists['validation']}"
-    rate = ("loop.learning_rate=1e-3", "loop.validate_every=500", "loop.save_every=100")
+    rate = ("loop.learning_rate=1e-3", "loop.validate_every=500", "loop.save_every=250")
     found = [
         train(
             "teacher",
@@ -107,7 +114,16 @@ def steps(work: Path, budget: Budget, batch_s: float) -> list[Step]:
             "pretrain",
             lists["unlabelled"],
             work,
-            (*TEACHER, "clusters=100,200", f"loop.steps={budget.pretrain}", held, *rate, *common, "data.max_s=12"),
+            (
+                *TEACHER,
+                "clusters=100,200",
+                *PREDICTION,
+                f"loop.steps={budget.pretrain}",
+                held,
+                *rate,
+                *common,
+                "data.max_s=12",
+            ),
         )
     ]
     for arm in ARMS:
@@ -129,9 +145,9 @@ def steps(work: Path, budget: Budget, batch_s: float) -> list[Step]:
                 settings = (*sizes, *init, held, f"loop.steps={num_steps}", f"data.hours={HOURS[label]}")
                 settings += (
                     f"data.seed={seed}",
-                    "loop.learning_rate=2e-3",
-                    "loop.validate_every=300",
-                    "loop.save_every=100",
+                    "loop.learning_rate=1e-3",
+                    "loop.validate_every=500",
+                    "loop.save_every=250",
                 )
                 step = train(name, "hubert-student", "ctc", lists["train"], work, settings)
                 found.append(replace(step, command=(*step.command, "--variant", arm.variant)))
@@ -202,7 +218,7 @@ def main() -> None:
     parser.add_argument("--unlabelled", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--stages", nargs="*", default=["*"], help="names of steps, with wildcards")
-    parser.add_argument("--batch-s", type=float, default=60.0)
+    parser.add_argument("--batch-s", type=float, default=20.0)
     parser.add_argument("--out", type=Path, help="the result's JSON file")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)

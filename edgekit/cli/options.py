@@ -16,6 +16,22 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: the b
 Precision = Annotated[str, typer.Option(help="fp32, fp16 or bf16.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads for execution on the CPU.")]
 AllowFallback = Annotated[bool, typer.Option("--allow-fallback", help="Run elsewhere where the device is absent.")]
+Beam = Annotated[
+    int | None,
+    typer.Option(min=1, help="Beam search over so many prefixes; default: greedy, or 16 with --hotwords or --lm."),
+]
+Hotwords = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Phrases to prefer, one a line; ` :2.5` after one is its weight.")
+]
+HotwordsWeight = Annotated[
+    float | None, typer.Option(metavar="W", help="Bonus of each letter of the other hotwords; default: 1.")
+]
+Lm = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Word n-gram language model in ARPA format, or that with gzip.")
+]
+LmWeight = Annotated[
+    float | None, typer.Option(metavar="W", help="Weight of the language model's log-probabilities; default: 0.5.")
+]
 Formats = Annotated[
     str | None, typer.Option("--format", help="Comma-separated: onnx, openvino, trt, trt-rtx.", show_default=False)
 ]

@@ -31,10 +31,20 @@ def train(
     json: Json = False,
 ) -> None:
     """Train a model; `best` in the run's folder is what `edgekit export` takes."""
-    from edgekit.train.recipe import recipes, resolve
-    from edgekit.train.recipe import train as run_recipe
+    from edgekit.core.errors import UnavailableError
 
-    known = recipes(family)
+    try:
+        from edgekit.train.recipe import recipes, resolve
+        from edgekit.train.recipe import train as run_recipe
+
+        known = recipes(family)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package == "edgekit":
+            raise  # a fault of ours
+        raise UnavailableError(
+            f"expected the package {package} to train, it is not installed", hint='pip install "edgekit[train]"'
+        ) from error
     name = recipe or next(iter(known))
     if show:
         _show(family, known, resolve(family, recipe, variant, data=data or "DIR", file=config, assignments=set or ()))
@@ -46,7 +56,8 @@ def train(
         with _progress() as report:
             scores = run_recipe(chosen, settings, out, report, resume=resume)
     except KeyboardInterrupt:
-        log(f"stopped; {again}")
+        if _first_process():
+            log(f"stopped; {again}")
         raise SystemExit(130) from None
     if not _first_process():
         return

@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli.options import AllowFallback, Backend, BundlePath, Device, Json, Precision, Threads
+from edgekit.cli.options import (
+    AllowFallback,
+    Backend,
+    Beam,
+    BundlePath,
+    Device,
+    Hotwords,
+    HotwordsWeight,
+    Json,
+    Lm,
+    LmWeight,
+    Precision,
+    Threads,
+)
 from edgekit.cli.output import log, print_json
 
 
@@ -19,6 +32,11 @@ def transcribe(
     precision: Precision = "fp32",
     threads: Threads = None,
     allow_fallback: AllowFallback = False,
+    beam: Beam = None,
+    hotwords: Hotwords = None,
+    hotwords_weight: HotwordsWeight = None,
+    lm: Lm = None,
+    lm_weight: LmWeight = None,
     allow_random_weights: Annotated[
         bool, typer.Option("--allow-random-weights", help="Answer although the words mean nothing.")
     ] = False,
@@ -32,6 +50,7 @@ def transcribe(
     import json as jsonlib
 
     from edgekit.core.errors import EdgekitError, UsageError
+    from edgekit.runtime.decode.decoding import read_decoding
     from edgekit.runtime.subtitles import to_srt
     from edgekit.runtime.tasks import load
     from edgekit.runtime.tasks.speech_recognition import SpeechRecognition, require_trained
@@ -46,10 +65,13 @@ def transcribe(
     if not isinstance(recogniser, SpeechRecognition):
         raise UsageError(f"expected a bundle for speech-recognition, {bundle} is for {recogniser.bundle.manifest.task}")
     require_trained(recogniser.bundle, allow_random_weights)
+    decoding = read_decoding(beam=beam, hotwords=hotwords, hotwords_weight=hotwords_weight, lm=lm, lm_weight=lm_weight)
+    if decoding is not None:
+        recogniser.search(decoding)  # what does not fit is said before the first recording
     records, failed = [], 0
     for path in audio:
         try:
-            transcript = recogniser.transcribe(path, allow_random_weights=allow_random_weights)
+            transcript = recogniser.transcribe(path, decoding=decoding, allow_random_weights=allow_random_weights)
         except EdgekitError as error:
             if len(audio) == 1:
                 raise

@@ -64,6 +64,10 @@ class AudioError(EdgekitError):
     """A recording cannot be read or cannot be used."""
 
 
+class DecodingError(EdgekitError):
+    """Hotwords or a language model cannot be read, or do not fit the bundle's labels."""
+
+
 class DataError(EdgekitError):
     """A corpus cannot be read, or holds nothing of use."""
 

@@ -201,9 +201,11 @@ def subset(corpus: Corpus, hours: float, seed: int) -> Corpus:
 
 
 def _measure(row: Row) -> Utterance | Skipped:
-    # a pipe would be waited for
-    if not row.audio.is_file():
-        return Skipped(row.audio, "expected a recording, received no file")
+    try:
+        if not row.audio.is_file():  # a pipe would be waited for
+            return Skipped(row.audio, "expected a recording, received no file")
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        return Skipped(row.audio, f"expected a recording that can be opened: {error.strerror}")
     # libsndfile takes it for samples whose rate somebody says
     if row.audio.suffix.lower() == ".raw":
         return Skipped(row.audio, "expected a recording with a header, received .raw")

@@ -13,7 +13,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from edgekit.core.errors import SettingsError, TrainingError, UnavailableError
+from edgekit.core.errors import SettingsError, TrainingError, UnavailableError, UsageError
+from edgekit.core.files import explained
 from edgekit.train.data.loading import Batch
 from edgekit.train.objective import Objective
 from edgekit.train.run import RunFolder, State
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 _MAX_SKIPPED = 20
-"""Steps in a row whose gradient is not finite before a run is given up."""
+"""Steps in a row whose gradient is not finite before a run is given up. An fp16 scaler needs 16 to come down to 1."""
+
+WriteScalars = Callable[[int, str, dict[str, float]], None]
+"""Called with a step, what was measured there ("train", "validation") and its numbers."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class LoopSettings:
     Attributes:
         steps: updates of the weights.
         accumulate: batches per update and process.
-        precision: "32-true", "bf16-mixed" or "16-mixed" (Fabric's names).
+        precision: "32-true", "bf16-mixed" or "16-mixed" (Fabric's names; the last on GPUs). Inputs stay float32.
         learning_rate: its peak.
         schedule: its course after the warm-up (`schedule.rate_share`).
         warmup: the share of the steps in which it rises, 0..1.
@@ -122,15 +126,29 @@ def open_fabric(settings: LoopSettings) -> Fabric:
         raise UnavailableError(
             f"expected the package {error.name} to train, it is not installed", hint='pip install "edgekit[train]"'
         ) from error
+    from lightning_fabric.plugins.precision import MixedPrecision
+
+    class Mixed(MixedPrecision):
+        """Fabric's, but for what it makes of the inputs: a waveform or a teacher's answer of 8 bits is another one."""
+
+        def convert_input(self, data: Any) -> Any:
+            return data
+
     devices, nodes = settings.devices, settings.nodes
     if "LOCAL_WORLD_SIZE" in os.environ and "WORLD_SIZE" in os.environ:  # torchrun
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // devices
-    if settings.accelerator == "cuda" and torch.cuda.device_count() < devices:
+    on_cpu = settings.accelerator == "cpu" or (settings.accelerator == "auto" and not torch.cuda.is_available())
+    if not on_cpu and torch.cuda.device_count() < devices:
         raise UnavailableError(
             f"expected {devices} CUDA devices, torch {torch.__version__} sees {torch.cuda.device_count()}",
             hint="train on the CPU: --set loop.accelerator=cpu",
         )
+    if settings.precision == "16-mixed" and on_cpu:
+        raise UnavailableError(
+            "expected a GPU to train with 16-mixed, received the CPU", hint="--set loop.precision=bf16-mixed"
+        )
+    device = "cpu" if on_cpu else "cuda"
     if devices * nodes > 1:
         from lightning_fabric.strategies.ddp import DDPStrategy
 
@@ -139,10 +157,10 @@ def open_fabric(settings: LoopSettings) -> Fabric:
     else:
         strategy = "auto"
     fabric = Fabric(
-        accelerator=settings.accelerator,
+        accelerator=device,
         devices=devices,
         num_nodes=nodes,
-        precision=settings.precision,
+        plugins=None if settings.precision == "32-true" else Mixed(settings.precision, device),
         strategy=strategy,
     )
     fabric.launch()
@@ -166,7 +184,8 @@ def fit(
 
     Raises:
         TrainingError: the loss became NaN or infinite and stayed so.
-        KeyboardInterrupt: after SIGINT or SIGTERM, once the state is saved.
+        UsageError: the run has gone further than `settings.steps`, and there is no checkpoint.
+        KeyboardInterrupt: after SIGINT or SIGTERM to any of the processes, once the state is saved.
     """
     parameters = [parameter for parameter in objective.parameters() if parameter.requires_grad]
     plain_optimizer = torch.optim.AdamW(
@@ -178,18 +197,22 @@ def fit(
     )
     module, optimizer = fabric.setup(objective, plain_optimizer)
     average = _Average(objective, settings.ema)
-    best: dict[str, float] = {}
-    start = 0
-    state = run.load_state()
-    if state is not None:
-        start, best = _restore(state, objective, plain_optimizer, average, fabric)
-        run.forget_metrics_after(start)
-    writer = _tensorboard(run)
+    start, best = _restore(run.load_state(), objective, plain_optimizer, average, fabric)
+    if best and not run.best.exists():
+        report.say(f"the checkpoint of step {best['step']:g} is gone from {run.path}; the next one takes its place")
+        best = {}
+    if start >= settings.steps and not best:
+        raise UsageError(
+            f"expected more than the {start} steps that {run.path} has done, received {settings.steps}",
+            hint=f"--set loop.steps={start + settings.validate_every}",
+        )
+    run.forget_metrics_after(start)
     meter = _Meter()
     skipped = 0
+    scaled = bool(fabric.strategy.precision.state_dict())  # fp16: the scaler skips such steps itself, then scales less
     report.begin(what, start, settings.steps)
     batches = data.batches(start, fabric.global_rank, fabric.world_size, settings.accumulate)
-    with _asked_to_stop() as stop:
+    with _tensorboard(run, start) as write_scalars, _asked_to_stop() as stop:
         for step in range(start, settings.steps):
             rate = settings.learning_rate * rate_share(settings.schedule, step, settings.steps, settings.warmup)
             for group in plain_optimizer.param_groups:
@@ -197,7 +220,14 @@ def fit(
             module.train()
             for index in range(settings.accumulate):
                 waited = time.perf_counter()
-                batch = next(batches).to(fabric.device)
+                try:
+                    batch = next(batches).to(fabric.device)
+                except (RuntimeError, OSError, EOFError):
+                    if not stop():
+                        raise
+                    # whoever stopped us has ended the processes that read, too: this step does not happen
+                    run.save_state(_state(step, best, objective, plain_optimizer, average, fabric))
+                    raise KeyboardInterrupt from None
                 meter.add_wait(time.perf_counter() - waited, batch.audio_s)
                 torch.manual_seed(_seed_of(settings.seed, batch.index))
                 with torch.no_grad():
@@ -211,9 +241,8 @@ def fit(
                 module, optimizer, max_norm=settings.clip_norm or math.inf, error_if_nonfinite=False
             )
             assert norm is not None, "a largest norm was given"
-            # with fp16 the gradient scaler skips such a step itself, and then scales less
-            sound = settings.precision == "16-mixed" or bool(torch.isfinite(norm))
-            if sound:
+            sound = bool(torch.isfinite(norm))
+            if sound or scaled:
                 optimizer.step()
                 average.update()
             skipped = 0 if sound else skipped + 1
@@ -227,25 +256,24 @@ def fit(
             numbers: dict[str, float] = {}
             if done % settings.log_every == 0 or done == settings.steps:
                 numbers = {**meter.take(), "learning_rate": rate, "gradient_norm": float(norm)}
-                _log(run, writer, done, "train", numbers)
+                _log(run, write_scalars, done, "train", numbers)
             if done % settings.validate_every == 0 or done == settings.steps:
-                with average.in_place(), torch.no_grad():
+                with meter.paused(), average.in_place(), torch.no_grad():
                     objective.eval()
                     scores = objective.validate(batch.to(fabric.device) for batch in data.validation())
-                    better = not best or scores[objective.monitor] < best[objective.monitor]
+                    lowest = best.get(objective.monitor, math.nan)
+                    better = math.isnan(lowest) or scores[objective.monitor] < lowest
                     best = {**scores, "step": done} if better else best
                     run.save_checkpoint(done, objective.save, best=better)
-                _log(run, writer, done, "validation", scores)
+                _log(run, write_scalars, done, "validation", scores)
                 report.say(f"step {done}: " + ", ".join(f"{k} {v:.4g}" for k, v in scores.items()))
-                meter.restart()
-            if done % settings.save_every == 0 or done == settings.steps or stop():
-                run.save_state(_state(done, best, objective, plain_optimizer, average, fabric))
-                meter.restart()
+            stopping = _any(fabric, stop())
+            if done % settings.save_every == 0 or done == settings.steps or stopping:
+                with meter.paused():
+                    run.save_state(_state(done, best, objective, plain_optimizer, average, fabric))
             report.step(done, numbers)
-            if stop() and done < settings.steps:
+            if stopping and done < settings.steps:
                 raise KeyboardInterrupt
-    if writer is not None:
-        writer.close()
     fabric.barrier()
     return best
 
@@ -295,10 +323,17 @@ class _Meter:
         self.restart()
 
     def restart(self) -> None:
-        """Forget the time spent so far: validating and saving are not training."""
+        """Forget all."""
         self._since = time.perf_counter()
         self._values: dict[str, list[Tensor]] = {}
         self._waited_s = self._audio_s = 0.0
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done inside takes no time: validating and saving are not training."""
+        begun = time.perf_counter()
+        yield
+        self._since += time.perf_counter() - begun
 
     def add_wait(self, waited_s: float, audio_s: float) -> None:
         self._waited_s += waited_s
@@ -334,14 +369,16 @@ def _state(
 
 
 def _restore(
-    state: State, objective: Objective, optimizer: torch.optim.Optimizer, average: _Average, fabric: Fabric
+    state: State | None, objective: Objective, optimizer: torch.optim.Optimizer, average: _Average, fabric: Fabric
 ) -> tuple[int, dict[str, float]]:
     """Bring all back as it was; the step reached and the best score so far."""
+    if state is None:
+        return 0, {}
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "average": {}}
-    for name, tensor in state.tensors.items():
-        part, _, rest = name.partition("/")
-        parts[part][rest] = tensor
     try:
+        for name, tensor in state.tensors.items():
+            part, _, rest = name.partition("/")
+            parts[part][rest] = tensor
         objective.load_state_dict(parts["model"])
         slots: dict[int, dict[str, Tensor]] = {}
         for name, tensor in parts["optimizer"].items():
@@ -353,7 +390,7 @@ def _restore(
         if state.facts["scaler"]:
             fabric.strategy.precision.load_state_dict(state.facts["scaler"])
         return int(state.facts["step"]), dict(state.facts["best"])
-    except (RuntimeError, KeyError, ValueError) as error:
+    except (RuntimeError, KeyError, TypeError, ValueError) as error:
         raise SettingsError(
             f"the run's state does not fit its settings: {error}", hint="begin again in another --out"
         ) from error
@@ -361,13 +398,18 @@ def _restore(
 
 @contextmanager
 def _asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Inside, SIGINT and SIGTERM wait for the step to end; a second one kills."""
+    """Inside, SIGINT and SIGTERM wait for the step to end; a second one kills.
+
+    Where they are sent to a whole group of processes, those that read die of them, and torch would raise here wherever
+    we are: so the first also silences SIGCHLD.
+    """
     asked: list[int] = []
     before: dict[int, Any] = {}
 
     def note(number: int, frame: FrameType | None) -> None:
         asked.append(number)
         signal.signal(number, before[number])
+        before.setdefault(int(signal.SIGCHLD), signal.signal(signal.SIGCHLD, lambda *_: None))
 
     try:
         for number in (int(signal.SIGINT), int(signal.SIGTERM)):
@@ -381,19 +423,38 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def _log(run: RunFolder, writer: Any, step: int, kind: str, numbers: dict[str, float]) -> None:
+def _any(fabric: Fabric, here: bool) -> bool:
+    """Whether it is so in any process: they stop at the same step, or one would wait for another for ever."""
+    if fabric.world_size == 1:
+        return here
+    number: Any = fabric.all_reduce(torch.tensor(float(here), device=fabric.device), reduce_op="sum")
+    return bool(number > 0)
+
+
+def _log(run: RunFolder, write_scalars: WriteScalars, step: int, kind: str, numbers: dict[str, float]) -> None:
     run.append_metrics({"step": step, "kind": kind, **numbers})
-    if writer is not None:
-        for name, value in numbers.items():
-            writer.add_scalar(f"{kind}/{name}", value, step)
+    write_scalars(step, kind, numbers)
 
 
-def _tensorboard(run: RunFolder) -> Any:
-    """A writer for TensorBoard, or None where it is not installed."""
-    if not run.writes:
-        return None
+@contextmanager
+def _tensorboard(run: RunFolder, start: int) -> Iterator[WriteScalars]:
+    """Writes for TensorBoard, which forgets what steps after `start` wrote before; nothing where it is absent."""
+    writer: Any = None
+    if run.writes:
+        with suppress(ImportError), explained(run.path):
+            from torch.utils.tensorboard import SummaryWriter
+
+            writer = SummaryWriter(str(run.path / "tensorboard"), purge_step=start + 1 if start else None)
+
+    def write(step: int, kind: str, numbers: dict[str, float]) -> None:
+        if writer is not None:
+            with explained(run.path):
+                for name, value in numbers.items():
+                    writer.add_scalar(f"{kind}/{name}", value, step)
+
     try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(run.path / "tensorboard"))
+        yield write
+    finally:
+        if writer is not None:
+            with explained(run.path):
+                writer.close()

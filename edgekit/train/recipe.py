@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.core.errors import UsageError, unknown
+import torch
+
+from edgekit.core.errors import EdgekitError, TrainingError, UsageError, unknown
 from edgekit.core.settings import apply_settings, merge_settings
 from edgekit.train.family import find_family
 from edgekit.train.loop import Reporter, open_fabric
@@ -45,6 +47,18 @@ class Workplace:
     def part(self, name: str) -> Workplace:
         """The same, in a folder inside."""
         return replace(self, run=self.run.part(name))
+
+    def first(self, work: Callable[[], None]) -> None:
+        """Have the first process do what is done once, while the others wait. Where it fails, all of them do."""
+        failed: EdgekitError | None = None
+        if self.run.writes:
+            try:
+                work()
+            except EdgekitError as error:
+                failed = error
+        failed = self.fabric.broadcast(failed)
+        if failed is not None:
+            raise failed
 
 
 def recipes(family: str) -> dict[str, Recipe]:
@@ -86,7 +100,8 @@ def resolve(
     if data is not None:
         settings = apply_settings(settings, (f"data.train={data}",))
     settings = apply_settings(settings, assignments)
-    if settings.model != config and settings.variant == variant:
+    dropout = {f.name: getattr(settings.model, f.name) for f in fields(config) if f.name.endswith("dropout")}
+    if settings.model != replace(config, **dropout) and settings.variant == variant:
         settings = replace(settings, variant=f"scaled-{variant}")
     if not settings.data.train:
         raise UsageError("expected data to learn from, received none", hint="--data DIR")
@@ -104,7 +119,19 @@ def train(recipe: Recipe, settings: Any, out: Path, report: Reporter, *, resume:
         EdgekitError: data, a checkpoint or the device cannot be used, or learning failed.
     """
     fabric = open_fabric(settings.loop)
-    run = RunFolder(out, writes=fabric.is_global_zero)
-    run.begin(settings, resume)
-    fabric.barrier()
-    return recipe.run(settings, Workplace(fabric, run, report))
+    place = Workplace(fabric, RunFolder(out, writes=fabric.is_global_zero), report)
+    place.first(lambda: place.run.begin(settings, resume))
+    try:
+        return recipe.run(settings, place)
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            f"expected batches that fit into the GPU's memory: {str(error).splitlines()[0]}",
+            hint="begin again with shorter ones, and more of them: --set data.batch_s=... --set loop.accumulate=...",
+        ) from error
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise TrainingError(
+            f"expected the processes that read to live on: {error}",
+            hint="memory is short, or that of /dev/shm: --set data.workers=0 --resume",
+        ) from error

@@ -6,11 +6,14 @@ tensorboard/           the same for TensorBoard, where it is installed
 state.safetensors      everything needed to go on: one file, replaced as a whole
 checkpoints/step-N/    in the family's own format: edgekit export FAMILY RUN/best
 best, last             links to two of them
+
+A recipe's own preparations stand beside them: data-*.jsonl, codes.safetensors, iteration-N/ (a run of its own).
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -29,8 +32,12 @@ from edgekit.core.settings import settings_to_dict
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+STATE = "state.safetensors"
+
 # what may change when a run goes on: how far it goes and how often it tells
 _MAY_CHANGE = {"steps", "validate_every", "save_every", "log_every", "workers", "devices", "nodes", "accumulate"}
+# what recipes prepare from the settings: of use to a run that goes on, not to one that begins
+_PREPARED = ("data-*.jsonl", "codes.safetensors", "*/clusters.safetensors")
 
 
 @dataclass(frozen=True)
@@ -63,24 +70,31 @@ class RunFolder:
 
         Raises:
             UsageError: there is a run and `resume` is false, there is none and it is true, or its settings differ.
+            CheckpointError: its settings cannot be read.
+            EdgekitError: the folder cannot be written.
         """
-        kept, state = self.path / "settings.json", self.path / "state.safetensors"
-        asked = settings_to_dict(settings)
-        if resume:
-            if not kept.is_file():
-                raise UsageError(f"expected a run to go on with at {self.path}, there is none", hint="drop --resume")
-            changed = _differences(json.loads(kept.read_text(encoding="utf-8")), asked)
-            if changed:
+        kept, asked = self.path / "settings.json", settings_to_dict(settings)
+        with explained(self.path):
+            if resume:
+                if not kept.is_file():
+                    raise UsageError(
+                        f"expected a run to go on with at {self.path}, there is none", hint="drop --resume"
+                    )
+                changed = _differences(_read_settings(kept), asked)
+                if changed:
+                    raise UsageError(
+                        f"expected the settings with which {self.path} began; {', '.join(changed)} differ",
+                        hint=f"look at {kept}, or begin another run with another --out",
+                    )
+            elif self.best.exists() or any(self.path.glob(STATE)) or any(self.path.glob(f"*/{STATE}")):
                 raise UsageError(
-                    f"expected the settings with which {self.path} began; {', '.join(changed)} differ",
-                    hint=f"look at {kept}, or begin another run with another --out",
+                    f"{self.path} holds a run already", hint="go on with it: --resume; or choose another --out"
                 )
-        elif state.exists() or self.best.exists():
-            raise UsageError(
-                f"{self.path} holds a run already", hint="go on with it: --resume; or choose another --out"
-            )
-        if self.writes:
-            write_atomic(kept, json.dumps(asked, indent=1, ensure_ascii=False).encode() + b"\n")
+            if self.writes:
+                if not resume and kept.is_file():
+                    for leftover in (path for pattern in _PREPARED for path in self.path.glob(pattern)):
+                        erase(leftover)
+                write_atomic(kept, json.dumps(asked, indent=1, ensure_ascii=False).encode() + b"\n")
 
     def load_state(self) -> State | None:
         """The state of a run that was begun, or None.
@@ -88,7 +102,7 @@ class RunFolder:
         Raises:
             CheckpointError: it cannot be read.
         """
-        path = self.path / "state.safetensors"
+        path = self.path / STATE
         if not path.is_file():
             return None
         try:
@@ -104,7 +118,7 @@ class RunFolder:
         """Replace the state, as a whole."""
         if self.writes:
             tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
-            write_atomic(self.path / "state.safetensors", save(tensors, metadata={"facts": json.dumps(state.facts)}))
+            write_atomic(self.path / STATE, save(tensors, metadata={"facts": json.dumps(state.facts)}))
 
     def save_checkpoint(self, step: int, write: Callable[[Path], None], *, best: bool) -> None:
         """Have `write` fill a folder, then point `last`, and `best` where it is, to it. Others are removed."""
@@ -138,12 +152,12 @@ class RunFolder:
                 file.write(json.dumps(line) + "\n")
 
     def forget_metrics_after(self, step: int) -> None:
-        """Drop the lines of steps that will be done again."""
+        """Drop the lines of steps that will be done again, and what a kill has cut off."""
         path = self.path / "metrics.jsonl"
-        if self.writes and path.is_file():
-            lines = path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-            write_atomic(path, "".join(f"{line}\n" for line in kept).encode())
+        with explained(path):
+            if self.writes and path.is_file():
+                lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+                write_atomic(path, "".join(f"{line}\n" for line in lines if _step_of(line) <= step).encode())
 
     def part(self, name: str) -> RunFolder:
         """The folder of a stage inside this run."""
@@ -156,6 +170,25 @@ def _link(link: Path, target: Path) -> None:
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target, target_is_directory=True)
     temporary.replace(link)
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(data, dict):
+            raise ValueError(f"expected an object, received {type(data).__name__}")
+    except ValueError as error:
+        raise CheckpointError(
+            f"cannot read {path}: {error}", hint="mend it, or begin the run again in another --out"
+        ) from error
+    return data
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "") -> list[str]:

@@ -244,7 +244,11 @@ def test_words_of_random_weights_are_printed_only_when_asked_for(
 @pytest.mark.parametrize(
     ("arguments", "message", "hint"),
     [
-        ("export hubert-studnt", "expected a family among hubert, hubert-student", "did you mean hubert-student?"),
+        (
+            "export hubert-studnt",
+            "expected a family among disconformer, hubert, hubert-student",
+            "did you mean hubert-student?",
+        ),
         ("export hubert --variant bse", "expected a variant of hubert among base, large", "did you mean base?"),
         ("export hubert --head ctcc", "expected a head of hubert among ctc, embedding; received", "did you mean ctc?"),
         ("export hubert --format opnvino", "expected a format among onnx, openvino", "did you mean openvino?"),

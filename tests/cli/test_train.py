@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,13 +99,30 @@ def test_wrong_use_is_told(cli: Cli, arguments: list[str], code: int, told: str,
     assert "Traceback" not in ran.err
 
 
+@pytest.mark.parametrize("package", ["torch", "jiwer"])
+def test_a_missing_package_is_told(package: str) -> None:
+    code = f"import sys; sys.modules[{package!r}] = None; from edgekit.cli import main; main()"
+    command = [sys.executable, "-c", code, "train", "hubert", "--data", "x"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 1
+    told = f'error: expected the package {package} to train, it is not installed\nhint:  pip install "edgekit[train]"\n'
+    assert ran.stderr == told
+
+
 def test_a_checkpoint_of_another_size_is_told(cli: Cli, corpus: Path, tmp_path: Path) -> None:
     first = cli("train", "hubert-student", "--recipe", "ctc", "--data", corpus, "--out", tmp_path / "a", *settings())
     assert first.code == 0
     wider = settings("model.hidden_size=32", f"init={tmp_path / 'a/best'}")
     ran = cli("train", "hubert-student", "--recipe", "ctc", "--data", corpus, "--out", tmp_path / "b", *wider)
     assert ran.code == 1
-    assert "expected hubert." in ran.err
+    assert "received another hidden_size" in ran.err
+    assert "hint:  --set model.hidden_size=16\n" in ran.err
+    same_shapes = settings(
+        "model.num_attention_heads=4", "model.conv_pos_batch_norm=true", f"init={tmp_path / 'a/best'}"
+    )
+    ran = cli("train", "hubert-student", "--recipe", "ctc", "--data", corpus, "--out", tmp_path / "b", *same_shapes)
+    assert ran.code == 1
+    assert "hint:  --set model.num_attention_heads=2 --set model.conv_pos_batch_norm=false\n" in ran.err
     no_hubert = settings(f"teacher={tmp_path / 'a/best'}")
     ran = cli("train", "hubert-student", "--data", corpus, "--out", tmp_path / "c", *no_hubert)
     assert ran.code == 1

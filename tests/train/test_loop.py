@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from edgekit.core.errors import CheckpointError, TrainingError, UsageError
+from edgekit.core.errors import CheckpointError, TrainingError, UnavailableError, UsageError
 from edgekit.train.data.loading import Batch
 from edgekit.train.loop import LoopSettings, fit, open_fabric
 from edgekit.train.objective import Objective
@@ -79,17 +82,29 @@ class Killed(Exception):
     """Stands for the moment at which the process dies: nothing is saved after it."""
 
 
-class KilledAt:
-    def __init__(self, step: int) -> None:
-        self.step_to_die = step
-
+class Deaf:
     def begin(self, what: str, done: int, total: int) -> None: ...
 
     def say(self, text: str) -> None: ...
 
+    def step(self, done: int, numbers: dict[str, float]) -> None: ...
+
+
+class KilledAt(Deaf):
+    def __init__(self, step: int) -> None:
+        self.step_to_die = step
+
     def step(self, done: int, numbers: dict[str, float]) -> None:
         if done == self.step_to_die:
             raise Killed
+
+
+class StoppedAt(KilledAt):
+    """Is asked to end: after the step's state was saved, or was not."""
+
+    def step(self, done: int, numbers: dict[str, float]) -> None:
+        if done == self.step_to_die:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def run_all(path: Path, report: Any, settings: LoopSettings = SETTINGS, **objective: Any) -> dict[str, float]:
@@ -98,11 +113,13 @@ def run_all(path: Path, report: Any, settings: LoopSettings = SETTINGS, **object
 
 
 def weights(path: Path) -> dict[str, Tensor]:
-    return {
-        name: tensor
-        for name, tensor in load_file(path / "state.safetensors").items()
-        if not name.startswith("optimizer") or "step" not in name
-    }
+    return load_file(path / "state.safetensors")
+
+
+def steps_done(path: Path) -> int:
+    state = RunFolder(path).load_state()
+    assert state is not None
+    return int(state.facts["step"])
 
 
 def assert_equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
@@ -111,7 +128,7 @@ def assert_equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
         torch.testing.assert_close(left[name], right[name], rtol=0, atol=0, msg=name)
 
 
-@pytest.mark.parametrize("step", [1, 4, 5, 11])
+@pytest.mark.parametrize("step", [1, 2, 4, 5, 11])
 def test_a_killed_run_goes_on_exactly(step: int, tmp_path: Path, silent: Any) -> None:
     whole = run_all(tmp_path / "whole", silent)
     with pytest.raises(Killed):
@@ -154,6 +171,139 @@ def test_gradients_that_stay_infinite_end_the_run(tmp_path: Path, silent: Any) -
     assert "loop.learning_rate" in str(caught.value.hint)
 
 
+def test_fp16_is_given_up_too(tmp_path: Path, silent: Any) -> None:
+    """A scaler skips such steps itself, and would for ever."""
+    settings = LoopSettings(steps=60, learning_rate=1e-3, accelerator="cpu")
+    fabric = open_fabric(settings)
+    fabric.strategy.precision.state_dict = lambda: {"scale": 1.0}  # type: ignore[method-assign]
+    fp16 = replace(settings, precision="16-mixed")
+    with pytest.raises(TrainingError, match="finite gradients"):
+        fit(fabric, Regression(explode_at=5), Numbers(), fp16, RunFolder(tmp_path), silent)
+
+
+class Watched(Regression):
+    """Notes in what precision it is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[str, Any] = {}
+
+    def inputs(self, batch: Batch, step: int) -> dict[str, Any]:
+        self.seen["inputs"] = torch.is_autocast_enabled("cpu")
+        return super().inputs(batch, step)
+
+    def forward(self, **inputs: Any) -> dict[str, Tensor]:
+        self.seen |= {"forward": torch.is_autocast_enabled("cpu"), "x": inputs["x"].dtype}
+        self.seen["layer"] = self.layer(inputs["x"]).dtype
+        return super().forward(**inputs)
+
+
+def test_mixed_precision_is_the_modules_alone(tmp_path: Path, silent: Any) -> None:
+    """A teacher answers in float32, and neither its answers nor a waveform are rounded before the module has them."""
+    settings = replace(SETTINGS, precision="bf16-mixed")
+    objective = Watched()
+    fit(open_fabric(settings), objective, Numbers(), settings, RunFolder(tmp_path), silent)
+    assert objective.seen == {"inputs": False, "forward": True, "x": torch.float32, "layer": torch.bfloat16}
+    assert {tensor.dtype for tensor in weights(tmp_path).values()} == {torch.float32}
+
+
+def test_what_this_machine_cannot_do_is_told() -> None:
+    with pytest.raises(UnavailableError, match="expected a GPU to train with 16-mixed") as caught:
+        open_fabric(LoopSettings(precision="16-mixed", accelerator="cpu"))
+    assert caught.value.hint == "--set loop.precision=bf16-mixed"
+    with pytest.raises(UnavailableError, match="expected 99 CUDA devices"):
+        open_fabric(LoopSettings(accelerator="cuda", devices=99))
+
+
+@pytest.mark.parametrize("step", [5, 6])
+def test_a_run_that_is_stopped_loses_nothing(step: int, tmp_path: Path, silent: Any) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        run_all(tmp_path / "stopped", StoppedAt(step))
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert steps_done(tmp_path / "stopped") == step + 1
+    run_all(tmp_path / "stopped", silent)
+    run_all(tmp_path / "whole", silent)
+    assert_equal(weights(tmp_path / "whole"), weights(tmp_path / "stopped"))
+
+
+class ReadersDieToo(Numbers):
+    """A signal to a group of processes also ends those that read."""
+
+    def batches(self, start: int, rank: int, world: int, accumulate: int) -> Iterator[Batch]:
+        for index, batch in enumerate(super().batches(start, rank, world, accumulate)):
+            if index == 11:  # the second of step 6
+                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), signal.SIGCHLD)
+                raise RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")
+            yield batch
+
+
+def test_a_run_that_is_stopped_with_its_readers_loses_nothing(tmp_path: Path, silent: Any) -> None:
+    def raises(number: int, frame: Any) -> None:
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Terminated")
+
+    before = signal.signal(signal.SIGCHLD, raises)
+    settings = replace(SETTINGS, accumulate=2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fit(open_fabric(settings), Regression(), ReadersDieToo(), settings, RunFolder(tmp_path / "stopped"), silent)
+    finally:
+        assert signal.signal(signal.SIGCHLD, before) is raises
+    assert steps_done(tmp_path / "stopped") == 5
+    run_all(tmp_path / "stopped", silent, settings)
+    run_all(tmp_path / "whole", silent, settings)
+    assert_equal(weights(tmp_path / "whole"), weights(tmp_path / "stopped"))
+
+
+def test_a_log_is_the_mean_since_the_last(tmp_path: Path, silent: Any) -> None:
+    """Whatever was saved and validated in between."""
+    losses = []
+    for every in (1, 12):
+        settings = replace(SETTINGS, log_every=12, save_every=every, validate_every=every)
+        run_all(tmp_path / str(every), silent, settings)
+        lines = map(json.loads, (tmp_path / str(every) / "metrics.jsonl").read_text().splitlines())
+        losses += [line["loss"] for line in lines if line["kind"] == "train"]
+    assert losses[0] == losses[1]
+
+
+def test_tensorboard_has_every_step_once(tmp_path: Path, silent: Any) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    with pytest.raises(Killed):
+        run_all(tmp_path, KilledAt(5))
+    run_all(tmp_path, silent)
+    read = events.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in read.Scalars("train/loss")] == [2, 4, 6, 8, 10, 12]
+
+
+class NoNumberFirst(Regression):
+    """Its first validation overflows."""
+
+    num_validations = 0
+
+    def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
+        self.num_validations += 1
+        return {"loss": math.nan} if self.num_validations == 1 else super().validate(batches)
+
+
+def test_any_number_is_better_than_none(tmp_path: Path, silent: Any) -> None:
+    best = fit(open_fabric(SETTINGS), NoNumberFirst(), Numbers(), SETTINGS, RunFolder(tmp_path), silent)
+    assert best["step"] > 4
+    assert math.isfinite(best["loss"])
+
+
+def test_a_best_checkpoint_that_is_gone_is_replaced(tmp_path: Path, silent: Any) -> None:
+    with pytest.raises(Killed):
+        run_all(tmp_path, KilledAt(7))
+    shutil.rmtree(tmp_path / "checkpoints")
+    run_all(tmp_path, silent)
+    assert (tmp_path / "best/model.safetensors").is_file()
+    assert any("checkpoint of step 4 is gone" in text for text in silent.said)
+    shutil.rmtree(tmp_path / "checkpoints")
+    with pytest.raises(UsageError, match="expected more than the 12 steps"):
+        run_all(tmp_path, silent)
+
+
 def test_a_broken_state_is_told(tmp_path: Path, silent: Any) -> None:
     run_all(tmp_path, silent)
     state = tmp_path / "state.safetensors"
@@ -170,29 +320,79 @@ def test_begin_holds_a_run_to_its_settings(tmp_path: Path) -> None:
     run.begin(LoopSettings(**{**SETTINGS.__dict__, "steps": 99}), resume=True)
     with pytest.raises(UsageError, match="learning_rate differ"):
         run.begin(LoopSettings(**{**SETTINGS.__dict__, "learning_rate": 1.0}), resume=True)
-    (tmp_path / "run/state.safetensors").write_bytes(b"")
-    with pytest.raises(UsageError, match="holds a run already"):
-        run.begin(SETTINGS, resume=False)
+    for state in ("state.safetensors", "iteration-1/state.safetensors"):
+        (tmp_path / "run" / state).parent.mkdir(exist_ok=True)
+        (tmp_path / "run" / state).write_bytes(b"")
+        with pytest.raises(UsageError, match="holds a run already"):
+            run.begin(SETTINGS, resume=False)
+        (tmp_path / "run" / state).unlink()
 
 
-# run by torchrun on two processes: python -m torch.distributed.run this_file RUN_FOLDER
+def test_a_run_that_begins_uses_nothing_of_one_that_got_nowhere(tmp_path: Path) -> None:
+    """What was prepared before the first save was prepared from other settings."""
+    run = RunFolder(tmp_path)
+    prepared = [
+        tmp_path / name for name in ("data-train.jsonl", "codes.safetensors", "iteration-1/clusters.safetensors")
+    ]
+    run.begin(SETTINGS, resume=False)
+    for file in prepared:
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"")
+    run.begin(SETTINGS, resume=True)
+    assert all(file.exists() for file in prepared)
+    run.begin(replace(SETTINGS, learning_rate=1.0), resume=False)
+    assert not any(file.exists() for file in prepared)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'"steps"'])
+def test_settings_broken_by_hand_are_told(content: bytes, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.begin(SETTINGS, resume=False)
+    (tmp_path / "settings.json").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"cannot read .*settings\.json"):
+        run.begin(SETTINGS, resume=True)
+
+
+def test_broken_lines_of_metrics_are_dropped(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    (tmp_path / "metrics.jsonl").write_bytes(
+        b'{"step": 1}\n\xff}\n{}\n[]\n{"step": "x"}\n{"step": 2}\n{"step": 3}\n{"st'
+    )
+    run.forget_metrics_after(2)
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
+# run by torchrun on two processes: python -m torch.distributed.run this_file RUN_FOLDER [stop]
 if __name__ == "__main__":
-    from edgekit.cli.train import _Nobody
-
     torch.set_num_threads(1)
-    chosen = LoopSettings(**{**SETTINGS.__dict__, "ema": 0.0})
+    chosen = replace(SETTINGS, ema=0.0)
     fabric = open_fabric(chosen)
     folder = RunFolder(Path(sys.argv[1]), writes=fabric.is_global_zero)
-    fit(fabric, Regression(), Numbers(), chosen, folder, _Nobody())
+    told = StoppedAt(4) if "stop" in sys.argv and fabric.global_rank == 1 else Deaf()
+    try:
+        fit(fabric, Regression(), Numbers(), chosen, folder, told)
+    except KeyboardInterrupt:
+        print("stopped")
+
+
+def two_processes(*arguments: str) -> str:
+    """What this file prints, run by torchrun."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_processes_stop_together(tmp_path: Path) -> None:
+    """A signal reaches one before the other, or one alone."""
+    # two processes write to one pipe: their lines may be mixed
+    assert two_processes(str(tmp_path), "stop").count("stopped") == 2
+    assert steps_done(tmp_path) == 5
 
 
 def test_two_processes_equal_one_that_accumulates(tmp_path: Path, silent: Any) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, __file__, str(tmp_path / "two")], env=environment, capture_output=True, text=True, timeout=180
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    two_processes(str(tmp_path / "two"))
     run_all(tmp_path / "one", silent, LoopSettings(**{**SETTINGS.__dict__, "ema": 0.0, "accumulate": 2}))
     two, one = (load_file(tmp_path / name / "state.safetensors") for name in ("two", "one"))
     for name in (name for name in one if name.startswith("model/")):

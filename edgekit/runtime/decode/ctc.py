@@ -59,12 +59,25 @@ def greedy(log_probs: np.ndarray, blank: int) -> list[Token]:
             gave logits.
         ValueError: not [T, V], or no symbol `blank`.
     """
+    best, best_log_prob = best_symbols(log_probs, blank)
+    if not len(best):
+        return []
+    starts = np.flatnonzero(np.diff(best, prepend=-1))
+    ends = np.append(starts[1:], len(best))
+    means = np.minimum(np.add.reduceat(best_log_prob, starts) / (ends - starts), 0.0)
+    return [
+        Token(index, start, end, mean)
+        for index, start, end, mean in zip(best[starts].tolist(), starts.tolist(), ends.tolist(), means.tolist())
+        if index != blank
+    ]
+
+
+def best_symbols(log_probs: np.ndarray, blank: int) -> tuple[np.ndarray, np.ndarray]:
+    """The best symbol of each frame, int64 [T], and its log-probability, float64 [T]; arguments, errors as `greedy`."""
     if log_probs.ndim != 2 or not 0 <= blank < log_probs.shape[1]:
         raise ValueError(
             f"expected log-probabilities [T, V] and a blank in 0..V-1, received {log_probs.shape}, {blank}"
         )
-    if not len(log_probs):
-        return []
     best = log_probs.argmax(axis=1)
     best_log_prob = np.take_along_axis(log_probs, best[:, None], axis=1)[:, 0].astype(np.float64)
     sound = np.isfinite(best_log_prob) & (best_log_prob <= _ROUNDING)
@@ -74,14 +87,21 @@ def greedy(log_probs: np.ndarray, blank: int) -> list[Token]:
             f"expected log-probabilities of at most 0, received {best_log_prob[frame]} at frame {frame}",
             hint="edgekit verify BUNDLE shows which graph is wrong; fp32 is the precision to fall back to",
         )
-    starts = np.flatnonzero(np.diff(best, prepend=-1))
-    ends = np.append(starts[1:], len(best))
-    means = np.minimum(np.add.reduceat(best_log_prob, starts) / (ends - starts), 0.0)
-    return [
-        Token(index, start, end, mean)
-        for index, start, end, mean in zip(best[starts].tolist(), starts.tolist(), ends.tolist(), means.tolist())
-        if index != blank
-    ]
+    return best, best_log_prob
+
+
+def spells(label: str, delimiter: str) -> tuple[bool, str]:
+    """Whether a word ends before a label, and the text that it adds: `|` (True, ""), `▁he` (True, "he"), `<s>` nothing.
+
+    Args:
+        label: the text of a symbol.
+        delimiter: as in `words`.
+    """
+    if label in SPECIAL:
+        return False, ""
+    if label == delimiter or (delimiter == WORD_PREFIX and label.startswith(WORD_PREFIX)):
+        return True, label[len(delimiter) :]
+    return False, label
 
 
 def words(
@@ -104,11 +124,8 @@ def words(
     for token in tokens:
         if not 0 <= token.index < len(labels):
             raise BundleError(f"expected symbols 0..{len(labels) - 1}, one for each label, received {token.index}")
-        text = labels[token.index]
-        if text in SPECIAL:
-            continue
-        if text == delimiter or (delimiter == WORD_PREFIX and text.startswith(WORD_PREFIX)):
-            begin, text = True, text[len(delimiter) :]
+        ends, text = spells(labels[token.index], delimiter)
+        begin = begin or ends
         if not text:
             continue
         if begin:
@@ -144,15 +161,8 @@ def merge_windows(parts: Sequence[Iterable[Token]], spans: Sequence[tuple[int, i
     Raises:
         ValueError: parts and spans do not match, or spans leave a gap or do not ascend.
     """
-    if len(parts) != len(spans):
-        raise ValueError(f"expected one span per window, received {len(parts)} windows and {len(spans)} spans")
-    for (start, stop), (next_start, next_stop) in pairwise(spans):
-        if not (start < next_start <= stop <= next_stop):
-            raise ValueError(
-                f"expected ascending spans without gaps, received {(start, stop)}, {(next_start, next_stop)}"
-            )
-    # Cuts and centres are doubled to stay whole numbers.
-    cuts = [stop + next_start for (_, stop), (next_start, _) in pairwise(spans)]
+    # Centres are doubled, as the cuts are.
+    cuts = _doubled_cuts(len(parts), spans)
     merged: list[Token] = []
     for part, (start, _), low, high in zip(parts, spans, [-math.inf, *cuts], [*cuts, math.inf]):
         for token in part:
@@ -164,6 +174,39 @@ def merge_windows(parts: Sequence[Iterable[Token]], spans: Sequence[tuple[int, i
                 moved = _joined(merged.pop(), moved)
             merged.append(moved)
     return merged
+
+
+def join_windows(parts: Sequence[np.ndarray], spans: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Join the frames of overlapping windows of one recording, each overlap cut where `merge_windows` cuts it.
+
+    Args:
+        parts: per window its frames `[T, V]`, at least one window.
+        spans: as in `merge_windows`.
+
+    Returns:
+        The frames of the recording, `[T, V]`.
+
+    Raises:
+        ValueError: as `merge_windows`.
+    """
+    # frame f, whose doubled centre is 2f + 1, lies left of the cut
+    cuts = [cut // 2 for cut in _doubled_cuts(len(parts), spans)]
+    lows, highs = [spans[0][0], *cuts], [*cuts, spans[-1][1]]
+    return np.concatenate(
+        [part[low - start : high - start] for part, (start, _), low, high in zip(parts, spans, lows, highs)]
+    )
+
+
+def _doubled_cuts(num_parts: int, spans: Sequence[tuple[int, int]]) -> list[int]:
+    """Twice the middle of each overlap, in frames of the recording: whole numbers."""
+    if num_parts != len(spans):
+        raise ValueError(f"expected one span per window, received {num_parts} windows and {len(spans)} spans")
+    for (start, stop), (next_start, next_stop) in pairwise(spans):
+        if not (start < next_start <= stop <= next_stop):
+            raise ValueError(
+                f"expected ascending spans without gaps, received {(start, stop)}, {(next_start, next_stop)}"
+            )
+    return [stop + next_start for (_, stop), (next_start, _) in pairwise(spans)]
 
 
 def _joined(left: Token, right: Token) -> Token:

@@ -1,8 +1,9 @@
-"""Speech to text: CTC log-probabilities, decoded greedily, with word times; long recordings in windows."""
+"""Speech to text: CTC log-probabilities, decoded greedily or by beam search, with word times; long recordings too."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,9 +11,11 @@ from edgekit.core.bundle import Bundle
 from edgekit.core.errors import BundleError
 from edgekit.core.signature import Axis
 from edgekit.runtime.backends.base import SessionOptions
-from edgekit.runtime.decode.ctc import Word, greedy, merge_windows, words
+from edgekit.runtime.decode.beam import PrefixBeam
+from edgekit.runtime.decode.ctc import Token, Word, greedy, join_windows, merge_windows, words
+from edgekit.runtime.decode.decoding import Decoder, Decoding
 from edgekit.runtime.session import open_session
-from edgekit.runtime.tasks.speech import Audio, SpeechGraph, Timing
+from edgekit.runtime.tasks.speech import Audio, SpeechGraph, Timing, Window
 
 
 @dataclass(frozen=True)
@@ -54,35 +57,57 @@ class SpeechRecognition:
         self.bundle = bundle
         self._graph = SpeechGraph(bundle, open_session(bundle, backend=backend, options=options))
         self.labels, self._blank, self._delimiter = _labels(bundle, self._graph.width)
+        self._decoder: Decoder | None = None
 
     @property
     def session(self) -> Any:
         """The open session: its backend, device and precision."""
         return self._graph.session
 
-    def transcribe(self, audio: Audio, *, allow_random_weights: bool = False) -> Transcript:
+    def search(self, decoding: Decoding) -> PrefixBeam:
+        """A beam search over frames of this bundle; what it needs is made once, until another `decoding` is given.
+
+        Raises:
+            DecodingError: hotwords or a language model that do not fit the bundle's labels.
+        """
+        if self._decoder is None or self._decoder.decoding != decoding:
+            self._decoder = Decoder(decoding, self.labels, self._blank, self._delimiter)
+        return self._decoder.start()
+
+    def transcribe(
+        self, audio: Audio, *, decoding: Decoding | None = None, allow_random_weights: bool = False
+    ) -> Transcript:
         """Recognise one recording.
 
         Args:
             audio: a file that soundfile reads, or `(samples [n] or [n, channels], sample_rate)`.
+            decoding: a beam search, with hotwords or a language model; None: greedy.
             allow_random_weights: answer although the weights are random and the words mean nothing.
 
         Raises:
             AudioError: it cannot be read, or is shorter than one frame.
             BundleError: the weights are random.
+            DecodingError: as `search`.
         """
         require_trained(self.bundle, allow_random_weights)
+        search = None if decoding is None else self.search(decoding)
         wave = self._graph.load(audio)
         answered, timing = self._graph.run(wave)
         before = time.perf_counter()
-        tokens = merge_windows(
-            [greedy(window.frames, self._blank) for window in answered], [window.span for window in answered]
-        )
+        tokens = self._tokens(answered, search)
         spoken = words(tokens, self.labels, delimiter=self._delimiter, frame_s=self._graph.frame_s)
         decoding_s = time.perf_counter() - before
         return Transcript(
             " ".join(word.text for word in spoken), tuple(spoken), timing.audio_s, _total(timing) + decoding_s
         )
+
+    def _tokens(self, answered: Sequence[Window], search: PrefixBeam | None) -> Sequence[Token]:
+        frames, spans = [window.frames for window in answered], [window.span for window in answered]
+        if search is None:
+            return merge_windows([greedy(part, self._blank) for part in frames], spans)
+        # frames are joined and not answers: a phrase may lie across the cut, and two beams need not agree on one
+        search.advance(join_windows(frames, spans))
+        return search.best()[0].tokens
 
 
 def require_trained(bundle: Bundle, allow_random_weights: bool) -> None:

@@ -106,25 +106,26 @@ def open_batches(
 
 
 def validation_batches(
-    corpus: Corpus, batch_s: float, *, sample_rate: int = 16000, workers: int = 0
+    corpus: Corpus, batch_s: float, *, max_s: float = math.inf, sample_rate: int = 16000, workers: int = 0
 ) -> Iterator[Batch]:
-    """Every utterance once, whole and as it is, longest first; what cannot be read is told and left out.
+    """Every utterance once, as it is, longest first; what cannot be read is told and left out.
 
     Args:
         batch_s: the most seconds of a batch, padding included, unless one utterance is longer.
+        max_s: of a longer recording without a text an excerpt is taken, always the same.
         workers: processes that read; 0: this one.
 
     Raises:
         DataError: no recording can be read.
     """
-    durations_s = [utterance.duration_s for utterance in corpus.utterances]
+    durations_s = [u.duration_s if u.text is not None else min(u.duration_s, max_s) for u in corpus.utterances]
     order = sorted(range(len(durations_s)), key=lambda item: -durations_s[item])
     planned: list[PlannedBatch] = []
     while order:
         num_items = max(1, int(batch_s // durations_s[order[0]]))
         planned.append(PlannedBatch(len(planned), 0, tuple(order[:num_items])))
         del order[:num_items]
-    reader = _Reader(corpus.utterances, sample_rate)
+    reader = _Reader(corpus.utterances, sample_rate, max_s=max_s)
     return _validation(_open(reader, planned, workers), len(corpus.utterances))
 
 
@@ -137,7 +138,7 @@ class _Loaded:
 
 
 class _Reader(Dataset[_Loaded]):
-    """Planned batches to loaded ones. Without settings every recording is read as it is and none takes another's place.
+    """Planned batches to loaded ones. Without settings no recording is augmented and none takes another's place.
 
     Sent to each worker, which then keeps its own set of broken recordings.
     """
@@ -149,8 +150,10 @@ class _Reader(Dataset[_Loaded]):
         settings: DataSettings | None = None,
         augment: bool = False,
         noises: tuple[Path, ...] = (),
+        max_s: float = math.inf,
     ) -> None:
         self._utterances, self._sample_rate = utterances, sample_rate
+        self._max_s = max_s if settings is None else settings.max_s
         self._settings, self._augment, self._noises = settings, augment, noises
         self._by_length = sorted(range(len(utterances)), key=lambda item: -utterances[item].duration_s)
         self._broken: set[int] = set()
@@ -191,12 +194,15 @@ class _Reader(Dataset[_Loaded]):
 
     def _wave(self, item: int, epoch: int, broken: list[tuple[str, str]]) -> Float32:
         utterance, settings, sample_rate = self._utterances[item], self._settings, self._sample_rate
+        cropped = utterance.text is None and utterance.duration_s > self._max_s
         if settings is None:
+            if cropped:
+                return _excerpt(utterance.audio, self._max_s, sample_rate, np.random.default_rng([2, item]))
             return load_audio(utterance.audio, sample_rate)
         # the 1 keeps these numbers apart from those of BatchPlan
         rng = np.random.default_rng([1, settings.seed, epoch, item])
-        if utterance.text is None and utterance.duration_s > settings.max_s:
-            wave = _excerpt(utterance.audio, settings.max_s, sample_rate, rng)
+        if cropped:
+            wave = _excerpt(utterance.audio, self._max_s, sample_rate, rng)
         else:
             wave = load_audio(utterance.audio, sample_rate)
             if len(wave) > (utterance.duration_s * (1 + _LONGER_SHARE) + _LONGER_S) * sample_rate:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edgekit.train.recipe import Workplace
 
 _MOST_TOLD = 5
-# what is held back is heard whole
+# what is held back is heard whole where that fits into memory
 _LONGEST_HELD_BACK_S = 35.0
 
 
@@ -34,8 +34,8 @@ class SpeechData:
         return open_batches(self.train, plan, self.settings, start=start, rank=rank, world=world, accumulate=accumulate)
 
     def validation(self) -> Iterator[Batch]:
-        """What is held back, whole and as it is."""
-        return validation_batches(self.held_back, self.settings.batch_s)
+        """What is held back, as it is; of long recordings without a text an excerpt."""
+        return validation_batches(self.held_back, self.settings.batch_s, max_s=_longest_held_back_s(self.settings))
 
     def once(self) -> Iterator[Batch]:
         """All there is to learn from, once, not augmented, in a random order."""
@@ -53,11 +53,14 @@ def open_data(settings: DataSettings, place: Workplace, *, texts: bool) -> Speec
         DataError: nothing of use.
     """
     kept = {name: place.run.path / f"data-{name}.jsonl" for name in ("train", "validation")}
-    if place.run.writes and not all(path.is_file() for path in kept.values()):
+
+    def keep() -> None:
+        if all(path.is_file() for path in kept.values()):
+            return
         train = _read(settings.train, place, texts)
         train = select(train, settings)
         if settings.validation:
-            whole = replace(settings, max_s=max(settings.max_s, _LONGEST_HELD_BACK_S))
+            whole = replace(settings, max_s=_longest_held_back_s(settings))
             held_back = select(_read(settings.validation, place, texts), whole)
         else:
             train, held_back = split_speakers(train, settings.validation_speakers, settings.seed)
@@ -65,8 +68,9 @@ def open_data(settings: DataSettings, place: Workplace, *, texts: bool) -> Speec
             train = subset(train, settings.hours, settings.seed)
         write_jsonl(kept["train"], train)
         write_jsonl(kept["validation"], held_back)
-    place.fabric.barrier()
-    train, held_back = (read_corpus(path) for path in kept.values())
+
+    place.first(keep)
+    train, held_back = (_told(read_corpus(path), place) for path in kept.values())
     speakers = len({utterance.speaker for utterance in train.utterances})
     place.report.say(
         f"{train.duration_s / 3600:.2f} h in {len(train.utterances)} recordings of {speakers} speakers to learn from, "
@@ -75,12 +79,12 @@ def open_data(settings: DataSettings, place: Workplace, *, texts: bool) -> Speec
     return SpeechData(train, held_back, settings)
 
 
+def _longest_held_back_s(settings: DataSettings) -> float:
+    return max(settings.max_s, _LONGEST_HELD_BACK_S)
+
+
 def _read(source: str, place: Workplace, texts: bool) -> Corpus:
-    corpus = read_corpus(source)
-    for skipped in corpus.skipped[:_MOST_TOLD]:
-        place.report.say(f"left out {skipped.path}: {skipped.reason}")
-    if len(corpus.skipped) > _MOST_TOLD:
-        place.report.say(f"left out {len(corpus.skipped) - _MOST_TOLD} more")
+    corpus = _told(read_corpus(source), place)
     if not texts:  # and a recording may be cropped
         return replace(corpus, utterances=tuple(replace(u, text=None) for u in corpus.utterances))
     spoken = corpus.with_text()
@@ -90,3 +94,11 @@ def _read(source: str, place: Workplace, texts: bool) -> Corpus:
             hint='a .jsonl file can bring them: {"audio": ..., "text": ...}',
         )
     return spoken
+
+
+def _told(corpus: Corpus, place: Workplace) -> Corpus:
+    for skipped in corpus.skipped[:_MOST_TOLD]:
+        place.report.say(f"left out {skipped.path}: {skipped.reason}")
+    if len(corpus.skipped) > _MOST_TOLD:
+        place.report.say(f"left out {len(corpus.skipped) - _MOST_TOLD} more")
+    return corpus

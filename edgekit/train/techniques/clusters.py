@@ -38,7 +38,7 @@ def fit_clusters(frames: Iterable[np.ndarray], num_clusters: int, *, max_frames:
     kmeans = MiniBatchKMeans(
         num_clusters, batch_size=10_000, max_iter=100, n_init=5, random_state=seed, reassignment_ratio=0.0
     )
-    kmeans.fit(np.concatenate(taken).astype(np.float32))
+    kmeans.fit(np.concatenate(taken).astype(np.float32, copy=False))
     return torch.from_numpy(kmeans.cluster_centers_.astype(np.float32))
 
 

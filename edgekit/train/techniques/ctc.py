@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from edgekit.core.errors import DataError
 from edgekit.runtime.decode.ctc import greedy, words
 from edgekit.train.data.loading import Batch
+from edgekit.train.layers.spec_augment import SpecAugment
 from edgekit.train.objective import Objective
 from edgekit.train.tokens import ctc_output, encode
 
@@ -49,6 +50,22 @@ class CtcSettings:
             raise ValueError(f"steps, masks and widths must not be negative, got {counts}")
         if not (0 <= self.mask_probability < 1 and self.mask_length >= 1):
             raise ValueError("mask_probability must be in 0..1 and mask_length at least 1")
+
+
+def spec_augment(settings: CtcSettings, mean: Callable[[], Tensor]) -> Augment:
+    """Bands of time and frequency become the corpus' mean `[M]`, which a front end's norm turns to zero."""
+    masks = SpecAugment(
+        num_freq=settings.freq_masks,
+        freq_width=settings.freq_width,
+        num_time=settings.time_masks,
+        time_width=settings.time_width,
+    )
+
+    def augment(x_BFM: Tensor, lengths_B: Tensor) -> Tensor:
+        masked_BFM: Tensor = masks(x_BFM, lengths_B, mean())
+        return masked_BFM
+
+    return augment
 
 
 class Ctc(Objective):
@@ -147,7 +164,8 @@ class Ctc(Objective):
             reduction="none",
             zero_infinity=True,  # a text with more labels than frames teaches nothing
         )
-        return (losses_B / target_lens_B.clamp_min(1)).mean()
+        # of a text without any of our labels silence would be learned: it teaches nothing either
+        return torch.where(target_lens_B > 0, losses_B / target_lens_B.clamp_min(1), 0.0).mean()
 
     def _text_of_ids(self, ids: Sequence[int]) -> str:
         text = "".join(self.tokens[index] for index in ids).replace(self._delimiter, " ")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekit.core.errors import BundleError, VerificationError
-from edgekit.runtime.decode.ctc import Token, Word, greedy, merge_windows, words
+from edgekit.runtime.decode.ctc import Token, Word, greedy, join_windows, merge_windows, words
 from edgekit.runtime.features.audio import windows
 
 pytestmark = pytest.mark.device_side
@@ -173,6 +173,27 @@ def test_windows_that_disagree_on_a_symbols_end_give_the_later_one() -> None:
     assert [(t.start_frame, t.end_frame) for t in merged] == [(1, 9)]
 
 
+@given(cut_recordings())
+def test_joining_what_was_cut_gives_the_original(recording: tuple[list[int], list[tuple[int, int]]]) -> None:
+    path, spans = recording
+    log_probs = log_probs_of(path, 3)
+    joined = join_windows([log_probs[start:stop] for start, stop in spans], spans)
+    np.testing.assert_array_equal(joined, log_probs)
+
+
+@given(cut_recordings())
+def test_frames_and_tokens_are_cut_alike(recording: tuple[list[int], list[tuple[int, int]]]) -> None:
+    # every symbol one frame long, and each window's own
+    _, spans = recording
+    parts = [np.full((stop - start, 1), float(number)) for number, (start, stop) in enumerate(spans)]
+    tokens = [
+        [Token(number, at, at + 1, 0.0) for at in range(stop - start)] for number, (start, stop) in enumerate(spans)
+    ]
+    merged = merge_windows(tokens, spans)
+    owners = [token.index for token in merged for _ in range(token.start_frame, token.end_frame)]
+    assert owners == join_windows(parts, spans)[:, 0].tolist()
+
+
 def test_one_window_and_none() -> None:
     tokens = spell([5, 6])
     assert merge_windows([tokens], [(0, 50)]) == tokens
@@ -185,3 +206,5 @@ def test_one_window_and_none() -> None:
 def test_refuses_spans_that_do_not_cover(spans: list[tuple[int, int]]) -> None:
     with pytest.raises(ValueError, match="expected"):
         merge_windows([[], []], spans)
+    with pytest.raises(ValueError, match="expected"):
+        join_windows([np.zeros((stop - start, 3)) for start, stop in spans[:1]] * 2, spans)

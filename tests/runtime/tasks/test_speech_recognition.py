@@ -11,7 +11,9 @@ import soundfile
 
 import edgekit
 from edgekit.core.bundle import Bundle
-from edgekit.core.errors import AudioError, BundleError
+from edgekit.core.errors import AudioError, BundleError, DecodingError
+from edgekit.runtime.decode.decoding import Decoding
+from edgekit.runtime.decode.hotwords import Hotword
 
 pytestmark = pytest.mark.device_side
 pytest.importorskip("onnxruntime", reason="needs a backend: pip install onnxruntime")
@@ -47,7 +49,10 @@ def test_a_long_recording_loses_and_doubles_no_word(toy_bundle: Path, speak: Spe
     recogniser = edgekit.load(toy_bundle)
     # longer than one window
     assert len(wave) > 20 * 16000
-    assert recogniser.transcribe((wave, 16000)).text == text
+    greedy = recogniser.transcribe((wave, 16000))
+    assert greedy.text == text
+    searched = recogniser.transcribe((wave, 16000), decoding=Decoding(beam=4))
+    assert searched.words == greedy.words
 
 
 @pytest.mark.parametrize("num_samples", [320_001, 320_079, 320_080, 320_399, 320_400, 320_720, 576_001, 832_010])
@@ -56,6 +61,31 @@ def test_a_recording_may_end_anywhere_past_a_window(toy_bundle: Path, speak: Spe
     words = edgekit.load(toy_bundle).transcribe((wave, 16000)).text.split()
     assert set(words[:-1]) == {"AB", "CAD"}
     assert words[:-1] == ["AB", "CAD"] * (len(words[:-1]) // 2) + ["AB"] * (len(words[:-1]) % 2)
+
+
+def test_a_phrase_across_the_cut_of_two_windows(toy_bundle: Path, speak: Speak) -> None:
+    # windows are 20 s and share 4: the first cut is at 18 s, inside the unclear A or B of "CA DD"
+    before = np.resize(speak("AB "), 18 * 16000 - 320 * 6)
+    unclear = 0.49 * speak(" CA DD ", frames_each=1) + 0.51 * speak(" CB DD ", frames_each=1)
+    wave = np.concatenate([before, unclear, np.resize(speak("AB "), 16000 * 5)]).astype(np.float32)
+    recogniser = edgekit.load(toy_bundle)
+    assert "CB DD" in recogniser.transcribe((wave, 16000)).text
+    hotword = (Hotword("ca dd", 3.0),)
+    assert "CA DD" in recogniser.transcribe((wave, 16000), decoding=Decoding(hotwords=hotword)).text
+
+
+def test_what_a_search_needs_is_made_once(toy_bundle: Path) -> None:
+    recogniser = edgekit.load(toy_bundle)
+    asked = {"hotwords": (Hotword("ab"),)}
+    first, second = (recogniser.search(Decoding(**asked)) for _ in range(2))
+    assert first is not second
+    assert first._scorer is second._scorer
+    assert recogniser.search(Decoding(**asked, hotwords_weight=2.0))._scorer is not first._scorer
+
+
+def test_hotwords_that_do_not_fit_the_bundle(toy_bundle: Path, speak: Speak) -> None:
+    with pytest.raises(DecodingError, match="'EVE'"):
+        edgekit.load(toy_bundle).transcribe((speak("AB"), 16000), decoding=Decoding(hotwords=(Hotword("eve"),)))
 
 
 def test_labels_that_do_not_fit_the_output(toy_with: Callable[..., Bundle]) -> None:

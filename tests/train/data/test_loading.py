@@ -243,6 +243,18 @@ def test_validation(corpus: Corpus, workers: int) -> None:
     assert lengths == sorted(lengths, reverse=True)
 
 
+def test_validation_of_long_recordings(tmp_path: Path) -> None:
+    """Without a text a recording of an hour is no sequence to attend to: an excerpt, always the same."""
+    soundfile.write(tmp_path / "long.flac", np.linspace(-1, 1, 10 * 16000), 16000)
+    corpus = read_corpus(tmp_path)
+    (first,), (again,) = (list(validation_batches(corpus, 5.0, max_s=2.0)) for _ in range(2))
+    assert first.wave_BN.shape == (1, 2 * 16000)
+    assert_equal([first], [again])
+    spoken = Corpus(tuple(replace(u, text="A") for u in corpus.utterances))
+    (whole,) = validation_batches(spoken, 5.0, max_s=2.0)
+    assert whole.wave_BN.shape == (1, 10 * 16000)
+
+
 # Settings.
 
 

@@ -16,7 +16,7 @@ from edgekit.core.errors import CheckpointError, SettingsError, UsageError
 from edgekit.train.data.loading import Batch
 from edgekit.train.families.hubert.config import Config as HubertVariant
 from edgekit.train.families.hubert.model import build as build_hubert
-from edgekit.train.families.hubert.objective import MaskedPrediction, MfccFrames
+from edgekit.train.families.hubert.objective import MaskedPrediction, MfccFrames, PredictionLosses
 from edgekit.train.families.hubert.recipe import save_model
 from edgekit.train.families.hubert_student.config import Config
 from edgekit.train.families.hubert_student.model import build
@@ -24,6 +24,7 @@ from edgekit.train.families.hubert_student.objective import Distillation, Distil
 from edgekit.train.layers.features import features_of
 from edgekit.train.layers.hubert.teacher import Codes, Teacher, open_teacher
 from edgekit.train.layers.masking import valid
+from edgekit.train.run import RunFolder
 
 pytest.importorskip("lightning_fabric", reason="training needs edgekit[train]")
 
@@ -109,15 +110,21 @@ def test_losses_do_not_see_padding(front_end: str, teacher: Teacher, codes: Code
     loud = batch.wave_BN.clone()
     for row, length in zip(loud, batch.lengths_B):
         row[length:] = 0.9
-    shorter = Batch(batch.wave_BN[1:, :6000], batch.lengths_B[1:], ("A",) * 2, ("b", "c"), 0, 0)
+    lengths = batch.lengths_B.tolist()
+    counts = [(length - 400) // 320 + 1 for length in lengths]
     for step in (0, 10**6):
         clean = model(**model.inputs(batch, step))
         noisy = model(**model.inputs(replace(batch, wave_BN=loud), step))
+        items = [
+            Batch(wave_N[None, :length], torch.tensor([length]), ("A",), ("a",), 0, 0)
+            for wave_N, length in zip(batch.wave_BN, lengths)
+        ]
+        alone = [model(**model.inputs(item, step)) for item in items]
         for name, value in clean.items():
             torch.testing.assert_close(value, noisy[name], atol=1e-5, rtol=1e-4, msg=name)
-        # and two items alone are the mean over their own frames
-        alone = model(**model.inputs(shorter, step))
-        assert all(bool(torch.isfinite(value)) for value in alone.values())
+            # all frames count alike, those of no item more than those of another
+            mean = sum(count * values[name] for count, values in zip(counts, alone)) / sum(counts)
+            torch.testing.assert_close(value, mean, atol=1e-5, rtol=1e-4, msg=name)
 
 
 def test_regression_by_layers_is_its_formula(teacher: Teacher, codes: Codes, batch: Batch) -> None:
@@ -166,6 +173,23 @@ def test_prediction_reads_the_last_state_alone(teacher: Teacher, batch: Batch) -
     assert model.targets == (1, 2)
     values = model(**model.inputs(batch, 0))
     assert set(values) == {"loss", "regression", "cosine"}
+    states = [torch.randn(1, 5, 24) for _ in range(3)]
+    assert isinstance(model.regression, nn.Module)
+    for found, expected in zip(model.regression(states), model.regression([states[2]])):
+        torch.testing.assert_close(found, expected)
+
+
+def test_layers_that_the_teacher_lacks_are_told(teacher: Teacher) -> None:
+    for targets in ((1, 3), (0,)):
+        with pytest.raises(SettingsError, match=r"losses.targets: expected layers in 1..2, received"):
+            distillation(teacher, None, "waveform", regression="prediction", discriminative=0, targets=targets)
+
+
+def test_a_teacher_of_other_frames_is_told(tone_corpus: Path, tmp_path: Path, silent: Any) -> None:
+    faster = replace(TEACHER, conv_stride=(5, 2, 2, 2, 2, 2, 1))
+    save_model(tmp_path / "teacher", build_hubert(faster, None).init_weights(), faster, "faster", ())
+    with pytest.raises(CheckpointError, match=r"400 samples every 320, as the student's, .* every 160"):
+        run("hubert-student", tone_corpus, tmp_path / "run", silent, f"teacher={tmp_path / 'teacher'}")
 
 
 def test_the_front_end_learns_first_and_alone(teacher: Teacher, codes: Codes, batch: Batch) -> None:
@@ -189,7 +213,13 @@ def test_masked_prediction_counts_hidden_frames_alone(batch: Batch) -> None:
     def nothing(folder: Path) -> None: ...
 
     model = MaskedPrediction(
-        build_hubert(TEACHER, None).init_weights(), 32, True, MfccFrames(), centroids_KD, (0.5, 3), nothing
+        build_hubert(TEACHER, None).init_weights(),
+        32,
+        True,
+        MfccFrames(),
+        centroids_KD,
+        PredictionLosses(0.5, 3),
+        nothing,
     ).eval()
     torch.manual_seed(5)
     inputs = model.inputs(batch, 0)
@@ -203,6 +233,18 @@ def test_masked_prediction_counts_hidden_frames_alone(batch: Batch) -> None:
     cosine = nn.functional.cosine_similarity(e[:, :, None], model.label_embs, dim=-1)
     losses = nn.functional.cross_entropy((cosine / 0.1)[hidden_BT], inputs["labels"][hidden_BT])
     torch.testing.assert_close(values["prediction"], losses, rtol=1e-4, atol=1e-5)
+
+
+def test_recordings_without_a_hidden_frame_have_a_loss(batch: Batch) -> None:
+    def nothing(folder: Path) -> None: ...
+
+    losses = PredictionLosses(0.5, 30)  # the longest has 27 frames
+    model = MaskedPrediction(
+        build_hubert(TEACHER, None).init_weights(), 32, True, MfccFrames(), torch.randn(6, 39), losses, nothing
+    )
+    values = model(**model.inputs(batch, 0))
+    assert all(bool(torch.isfinite(value)) for value in values.values())
+    assert float(values["prediction"]) == 0
 
 
 def test_codes_are_kept_and_held_to_the_width(tmp_path: Path, codes: Codes) -> None:
@@ -270,6 +312,19 @@ def test_the_whole_chain(tone_corpus: Path, tmp_path: Path, silent: Any) -> None
     ]
     jiwer = pytest.importorskip("jiwer")
     assert jiwer.cer(said, heard) < 0.2
+
+
+def test_more_steps_leave_iterations_alone_whose_clusters_were_used(
+    tone_corpus: Path, tmp_path: Path, silent: Any
+) -> None:
+    from edgekit.train.recipe import resolve, train
+
+    for num_steps, resume in ((2, False), (3, True)):
+        fast = ("clusters=5,6", "cluster_hours=0.01", f"loop.steps={num_steps}")
+        recipe, settings = resolve("hubert", None, None, data=str(tone_corpus), assignments=(*SMALL, *FAST, *fast))
+        train(recipe, settings, tmp_path, silent, resume=resume)
+    states = [RunFolder(tmp_path / f"iteration-{index}").load_state() for index in (1, 2)]
+    assert [state.facts["step"] for state in states if state is not None] == [2, 3]
 
 
 def test_a_run_without_teacher_or_data_is_told(tone_corpus: Path, tmp_path: Path, silent: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from transformers import HubertModel
 from edgekit.core.errors import CheckpointError
 from edgekit.train.layers.hubert.config import HubertConfig
 from edgekit.train.layers.hubert.encoder import HubertEncoder, deploy, init_weights
+from edgekit.train.layers.hubert.front_end import MaskedGroupNormConv
+from edgekit.train.layers.hubert.teacher import Codes
 
 SMALL = {
     "hidden_size": 48,
@@ -94,6 +97,49 @@ def test_gradients_reach_every_parameter() -> None:
     ours = HubertEncoder(config).apply(init_weights).train()
     ours(speechlike(2, 4000), torch.tensor([4000, 3000]))[0].square().sum().backward()
     assert [name for name, p in ours.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
+
+
+def test_batch_norm_learns_from_valid_frames_alone() -> None:
+    config = HubertConfig.from_transformers({"model_type": "hubert", **SMALL, **KINDS["batch norm before positions"]})
+    config = replace(config, hidden_dropout=0.0, attention_dropout=0.0, activation_dropout=0.0)
+    wave, lengths = speechlike(2, 4000), torch.tensor([4000, 3000])
+    seen = []
+    for padding in (0, 5000):
+        torch.manual_seed(0)
+        ours = HubertEncoder(config).apply(init_weights).train()
+        states, frames = ours(torch.nn.functional.pad(wave, (0, padding), value=0.7), lengths)
+        norm = ours.encoder.pos_conv_embed.batch_norm
+        assert norm is not None
+        assert norm.running_mean is not None
+        seen.append([*(states[i, :count] for i, count in enumerate(frames)), norm.running_mean])
+    torch.testing.assert_close(seen[0], seen[1], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_group_norm_has_exact_statistics_under_autocast(dtype: torch.dtype) -> None:
+    """A high-pass filter over ten seconds of slow sound: its variance is lost in bf16, and the sums overflow fp16."""
+    torch.manual_seed(0)
+    layer = MaskedGroupNormConv(4, 10, 5, False, "gelu")
+    with torch.no_grad():
+        layer.conv.weight[0, 0] = torch.tensor([1.0, -4.0, 6.0, -4.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    time = torch.arange(160_000) / 16_000
+    wave = (torch.sin(2 * torch.pi * 90 * time) + 1e-3 * torch.randn(160_000))[None] * 1.4
+    lengths = torch.tensor([160_000])
+    with torch.no_grad():
+        expected = layer(wave, lengths)
+        with torch.autocast("cpu", dtype=dtype):
+            found = layer(wave, lengths)
+    assert found.dtype == dtype
+    assert (found.float() - expected).square().mean(-1).sqrt().max() < 0.05
+
+
+def test_soft_labels_are_float32_under_autocast() -> None:
+    torch.manual_seed(0)
+    codes = Codes(torch.randn(50, 8), torch.eye(8), torch.zeros(8))
+    e = torch.randn(2, 9, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = codes.log_posteriors_of_codes(e, 0.1)
+    torch.testing.assert_close(found, codes.log_posteriors_of_codes(e, 0.1), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(

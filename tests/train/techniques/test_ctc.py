@@ -73,6 +73,16 @@ def test_the_loss_is_torchs_per_label() -> None:
     torch.testing.assert_close(value, torch.stack(expected).mean())
 
 
+def test_a_text_without_a_letter_of_ours_teaches_nothing() -> None:
+    """Not that there is silence."""
+    batch = spelled("CAB", "1984", heard=("CAB", "DAD"))
+    head = nn.Linear(len(LETTERS), len(LETTERS))
+    model = objective(head=head)
+    both = model(**model.inputs(batch, 0))["loss"]
+    alone = model(**model.inputs(spelled("CAB"), 0))["loss"]
+    torch.testing.assert_close(both, alone / 2)
+
+
 def test_only_the_head_learns_while_the_encoder_is_frozen() -> None:
     class Encoder(Spelled):
         def __init__(self) -> None:

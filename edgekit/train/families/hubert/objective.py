@@ -6,6 +6,7 @@ Shapes: B batch, N samples, T frames, D width, E code width, K clusters.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,33 @@ TEMPERATURE = 0.1
 """Of the cosines (fairseq's `logit_temp`)."""
 
 _CODE_WIDTH = 256
-_FEATURE_PENALTY = 10.0
 _GRADIENT_SCALE = 0.1
+
+
+@dataclass(frozen=True)
+class PredictionLosses:
+    """What is predicted, and how much it counts.
+
+    Attributes:
+        mask_probability, mask_length: the share of frames hidden, in spans of so many (overlaps reduce the share).
+        unmasked_weight: of the frames that are not hidden (the paper's 1 - alpha; 0 there). With little sound and few
+            updates it is what begins to teach.
+        feature_penalty: of the convolutions' squared output, which keeps it small.
+    """
+
+    mask_probability: float = 0.8
+    mask_length: int = 10
+    unmasked_weight: float = 0.0
+    feature_penalty: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.mask_probability < 1 and self.mask_length >= 1):
+            raise ValueError(
+                f"mask_probability must be in 0..1 and mask_length at least 1, got {self.mask_probability}, "
+                f"{self.mask_length}"
+            )
+        if min(self.unmasked_weight, self.feature_penalty) < 0:
+            raise ValueError("unmasked_weight and feature_penalty must not be negative")
 
 
 class MfccFrames(nn.Module):
@@ -72,16 +98,19 @@ class MaskedPrediction(Objective):
         normalise: bool,
         labelled: nn.Module,
         centroids_KD: Tensor,
-        mask: tuple[float, int],
+        losses: PredictionLosses,
         save: Callable[[Path], None],
     ) -> None:
         super().__init__()
         self.hubert: Any = module.hubert
-        self.spans = HiddenSpans(width, *mask, min_spans=2)  # as fairseq: every item teaches something
+        self.spans = HiddenSpans(
+            width, losses.mask_probability, losses.mask_length, min_spans=2
+        )  # as fairseq: every item teaches something
         self.dropout = nn.Dropout(0.1)
         self.final_proj = nn.Linear(width, _CODE_WIDTH)
         self.label_embs = nn.Parameter(torch.rand(len(centroids_KD), _CODE_WIDTH))
         self.features = Waveform(normalise)
+        self.losses = losses
         self._frozen = (labelled, centroids_KD)
         self._save = save
         scale_gradient(self.hubert.feature_extractor, _GRADIENT_SCALE)
@@ -100,15 +129,19 @@ class MaskedPrediction(Objective):
         h_BTD = self.dropout(self.hubert.feature_projection(conv_BTC))
         h_BTD, hidden_BT = self.spans(h_BTD, frames_B)
         h_BTD = self.hubert.encoder(h_BTD, frames_B)
-        log_probs_nK = self.codes().log_posteriors(h_BTD[hidden_BT].float(), TEMPERATURE)
-        labels_n = inputs["labels"][:, : hidden_BT.shape[1]][hidden_BT]
-        prediction = nn.functional.nll_loss(log_probs_nK, labels_n)
-        accuracy = (log_probs_nK.argmax(-1) == labels_n).float().mean()
+        log_probs_BTK = self.codes().log_posteriors(h_BTD.float(), TEMPERATURE)
+        labels_BT = inputs["labels"][:, : hidden_BT.shape[1]]
+        prediction = _cross_entropy(log_probs_BTK[hidden_BT], labels_BT[hidden_BT])
+        loss = prediction + self.losses.feature_penalty * penalty
+        if self.losses.unmasked_weight:
+            seen_BT = valid_BT & ~hidden_BT
+            loss = loss + self.losses.unmasked_weight * _cross_entropy(log_probs_BTK[seen_BT], labels_BT[seen_BT])
+        right_n = (log_probs_BTK.argmax(-1) == labels_BT)[hidden_BT]
         return {
-            "loss": prediction + _FEATURE_PENALTY * penalty,
+            "loss": loss,
             "prediction": prediction,
             "feature_penalty": penalty,
-            "accuracy": accuracy,
+            "accuracy": right_n.sum() / max(1, len(right_n)),
         }
 
     def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
@@ -131,3 +164,8 @@ class MaskedPrediction(Objective):
     def save(self, folder: Path) -> None:
         self._save(folder)
         self.codes().save(folder)
+
+
+def _cross_entropy(log_probs_nK: Tensor, labels_n: Tensor) -> Tensor:
+    """The mean over frames; 0 where there is none: recordings that are shorter than a span have no hidden ones."""
+    return nn.functional.nll_loss(log_probs_nK, labels_n, reduction="sum") / max(1, len(labels_n))

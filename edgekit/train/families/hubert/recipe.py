@@ -9,16 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from edgekit.core.errors import CheckpointError
 from edgekit.core.files import write_atomic
 from edgekit.core.settings import settings_to_dict
 from edgekit.train.data.sets import SpeechData, open_data
 from edgekit.train.data.settings import DataSettings
 from edgekit.train.families.hubert.config import Config
 from edgekit.train.families.hubert.model import build
-from edgekit.train.families.hubert.objective import MaskedPrediction, MfccFrames, StateFrames
+from edgekit.train.families.hubert.objective import MaskedPrediction, MfccFrames, PredictionLosses, StateFrames
 from edgekit.train.layers.hubert.head import WithHead
 from edgekit.train.layers.hubert.learning import save_hubert
 from edgekit.train.layers.hubert.teacher import open_teacher
@@ -27,6 +29,8 @@ from edgekit.train.recipe import Recipe, Workplace
 from edgekit.train.techniques.clusters import fit_clusters
 from edgekit.train.techniques.ctc import CtcSettings
 from edgekit.train.techniques.hubert_ctc import CtcRun, fine_tune
+
+CLUSTERS_FILE = "clusters.safetensors"
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,6 @@ class PretrainSettings:
         clusters: of each iteration. The first clusters MFCC; each later one a layer of the model before it.
         label_layer: that layer, from 1; 0: the middle one (the paper's 6th of 12).
         cluster_hours: how much sound is clustered.
-        mask_probability, mask_length: the share of frames hidden, in spans of so many (overlaps reduce the share).
         loop: of every iteration.
     """
 
@@ -47,8 +50,7 @@ class PretrainSettings:
     clusters: tuple[int, ...] = (100, 500)
     label_layer: int = 0
     cluster_hours: float = 2.0
-    mask_probability: float = 0.8
-    mask_length: int = 10
+    losses: PredictionLosses = field(default_factory=PredictionLosses)
     loop: LoopSettings = field(
         default_factory=lambda: LoopSettings(
             learning_rate=5e-4, warmup=0.08, weight_decay=0.01, clip_norm=10.0, validate_every=1000
@@ -60,8 +62,8 @@ class PretrainSettings:
             raise ValueError(f"clusters must be numbers of at least 2, one per iteration, got {self.clusters}")
         if not 0 <= self.label_layer <= self.model.num_hidden_layers:
             raise ValueError(f"label_layer must be in 0..{self.model.num_hidden_layers}, got {self.label_layer}")
-        if not (0 < self.mask_probability < 1 and self.mask_length >= 1 and self.cluster_hours > 0):
-            raise ValueError("mask_probability must be in 0..1, mask_length at least 1, cluster_hours positive")
+        if not self.cluster_hours > 0:
+            raise ValueError(f"cluster_hours must be positive, got {self.cluster_hours}")
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,10 @@ def pretrain(settings: PretrainSettings, place: Workplace) -> dict[str, float]:
     before: Path | None = None
     scores: dict[str, float] = {}
     for index, num_clusters in enumerate(settings.clusters):
-        part = place.part(f"iteration-{index + 1}")
+        part, after = place.part(f"iteration-{index + 1}"), place.part(f"iteration-{index + 2}")
+        if index + 1 < len(settings.clusters) and (after.run.path / CLUSTERS_FILE).is_file():
+            before = part.run.best  # more steps would change the model that those clusters are of
+            continue
         labelled: nn.Module
         if before is None:
             labelled = MfccFrames()
@@ -110,7 +115,7 @@ def pretrain(settings: PretrainSettings, place: Workplace) -> dict[str, float]:
             settings.model.normalise,
             labelled,
             centroids_KD,
-            (settings.mask_probability, settings.mask_length),
+            settings.losses,
             partial(save_model, module=module, config=settings.model, variant=settings.variant, tokens=()),
         )
         what = f"iteration {index + 1} of {len(settings.clusters)}"
@@ -125,28 +130,35 @@ def _centroids(
     part: Workplace, labelled: nn.Module, data: SpeechData, num_clusters: int, settings: PretrainSettings
 ) -> Tensor:
     """The clusters of an iteration: made once by the first process and kept in its folder."""
-    path = part.run.path / "clusters.safetensors"
-    if not path.is_file() and part.run.writes:
+    path = part.run.path / CLUSTERS_FILE
+
+    def frames() -> Iterator[np.ndarray]:
+        for batch in data.once():
+            moved = batch.to(part.fabric.device)
+            with torch.no_grad():
+                h_BTD, frames_B = labelled(moved.wave_BN, moved.lengths_B)
+            yield from (h_TD[:count].float().cpu().numpy() for h_TD, count in zip(h_BTD, frames_B.tolist()))
+
+    def make() -> None:
+        if path.is_file():
+            return
         part.report.say(f"clustering {settings.cluster_hours:g} h of sound into {num_clusters} units")
-
-        def frames() -> Iterator[np.ndarray]:
-            for batch in data.once():
-                moved = batch.to(part.fabric.device)
-                with torch.no_grad():
-                    h_BTD, frames_B = labelled(moved.wave_BN, moved.lengths_B)
-                yield from (h_TD[:count].float().cpu().numpy() for h_TD, count in zip(h_BTD, frames_B.tolist()))
-
         most = int(settings.cluster_hours * 3600 * 50)
         centroids_KD = fit_clusters(frames(), num_clusters, max_frames=most, seed=settings.loop.seed)
         write_atomic(path, save({"centroids": centroids_KD}))
-    part.fabric.barrier()
-    return load_file(path)["centroids"]
+
+    part.first(make)
+    try:
+        return load_file(path)["centroids"]
+    except (SafetensorError, OSError, KeyError) as error:
+        raise CheckpointError(f"cannot read {path}: {error}", hint="begin the run again in another --out") from error
 
 
 def ctc(settings: FineTuneSettings, place: Workplace) -> dict[str, float]:
     """A HuBERT with a CTC head, from a pretrained one or from nothing."""
-    run = CtcRun(settings.init, settings.data, settings.ctc, settings.loop, settings.model.features())
-    module = build(settings.model, "ctc").init_weights()
+    model = settings.model
+    run = CtcRun(settings.init, settings.data, settings.ctc, settings.loop, model.features(), model)
+    module = build(settings.model, "ctc")
     write = partial(save_model, module=module, config=settings.model, variant=settings.variant)
     return fine_tune(run, module, settings.model.hidden_size, write, place)
 

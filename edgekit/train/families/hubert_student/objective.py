@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from edgekit.core.errors import SettingsError
 from edgekit.train.data.loading import Batch
 from edgekit.train.layers.hubert.head import WithHead
 from edgekit.train.layers.hubert.learning import scale_gradient
@@ -63,9 +64,15 @@ class DistilLosses:
             raise ValueError("regression and discriminative cannot both be off")
 
     def target_layers(self, student_layers: int, teacher_layers: int) -> tuple[int, ...]:
-        """The teacher's layers that are learned, from 1."""
+        """The teacher's layers that are learned, from 1.
+
+        Raises:
+            SettingsError: the teacher has no such layers.
+        """
         if self.regression == "layers":
             return tuple(round((i + 1) * teacher_layers / student_layers) or 1 for i in range(student_layers))
+        if not all(1 <= layer <= teacher_layers for layer in self.targets):
+            raise SettingsError(f"losses.targets: expected layers in 1..{teacher_layers}, received {self.targets}")
         return self.targets or (max(1, round(teacher_layers / 3)), teacher_layers)
 
 
@@ -142,8 +149,8 @@ class Distillation(Objective):
         teacher, codes = self._frozen
         x, x_lens_B = self.features(batch.wave_BN, batch.lengths_B)
         only_front_end = self.front_end_head is not None and step < self.losses.front_end_steps
-        states, frames_B = teacher.states(batch.wave_BN, batch.lengths_B, last=0 if only_front_end else None)
-        given: dict[str, Any] = {"x": x, "x_lens": x_lens_B, "frames": frames_B}
+        states, _ = teacher.states(batch.wave_BN, batch.lengths_B, last=0 if only_front_end else None)
+        given: dict[str, Any] = {"x": x, "x_lens": x_lens_B}
         if only_front_end:
             return {**given, "first_state": states[0]}
         given["states"] = [states[layer] for layer in self.targets]

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgekit.core.errors import SettingsError
+from edgekit.core.errors import CheckpointError, SettingsError
 from edgekit.train.data.sets import SpeechData, open_data
 from edgekit.train.data.settings import DataSettings
+from edgekit.train.data.statistics import corpus_frames
 from edgekit.train.families.hubert_student.config import Config
 from edgekit.train.families.hubert_student.model import FbankStudentEncoder, build, save_model
 from edgekit.train.families.hubert_student.objective import Distillation, DistilLosses
@@ -23,7 +24,7 @@ from edgekit.train.loop import LoopSettings, fit
 from edgekit.train.recipe import Recipe, Workplace
 from edgekit.train.techniques.clusters import fit_clusters
 from edgekit.train.techniques.ctc import CtcSettings
-from edgekit.train.techniques.hubert_ctc import CtcRun, fine_tune, measure_statistics
+from edgekit.train.techniques.hubert_ctc import CtcRun, fine_tune
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ def distil(settings: DistilSettings, place: Workplace) -> dict[str, float]:
     if not settings.teacher:
         raise SettingsError("expected a teacher, received none", hint="--set teacher=FOLDER (edgekit train hubert)")
     teacher = open_teacher(settings.teacher).to(place.fabric.device)
+    _require_same_frames(teacher, settings.model)
     data = open_data(settings.data, place, texts=False)
     codes = _codes(teacher, data, settings, place) if settings.losses.discriminative else None
     torch.manual_seed(settings.loop.seed)
@@ -91,7 +93,7 @@ def distil(settings: DistilSettings, place: Workplace) -> dict[str, float]:
         copied = copy_where_equal(module.hubert, teacher.encoder)
         place.report.say(f"copied {len(copied)} tensors of the teacher")
     if isinstance(module.hubert, FbankStudentEncoder):
-        measure_statistics(module, features, data, place)
+        module.hubert.front_end.set_statistics(corpus_frames(data, features))
     objective = Distillation(
         module,
         features,
@@ -108,33 +110,48 @@ def distil(settings: DistilSettings, place: Workplace) -> dict[str, float]:
 
 def ctc(settings: FineTuneSettings, place: Workplace) -> dict[str, float]:
     """A student with a CTC head, from a distilled one or from nothing."""
-    run = CtcRun(settings.init, settings.data, settings.ctc, settings.loop, settings.model.features())
+    model = settings.model
+    run = CtcRun(settings.init, settings.data, settings.ctc, settings.loop, model.features(), model)
     module = build(settings.model, "ctc")
     write = partial(save_model, module=module, config=settings.model, variant=settings.variant)
     return fine_tune(run, module, settings.model.hidden_size, write, place)
 
 
+def _require_same_frames(teacher: Teacher, student: Config) -> None:
+    """A student's frame is compared with the teacher's of the same place; a filter bank's are those of HuBERT."""
+    expected = student.frames if student.front_end == "waveform" else Config().frames
+    frames = teacher.config.frames
+    if frames != expected:
+        raise CheckpointError(
+            f"expected a teacher with a frame of {expected.minus} samples every {expected.over}, as the student's, "
+            f"{teacher.checkpoint.source} has one of {frames.minus} every {frames.over}"
+        )
+
+
 def _codes(teacher: Teacher, data: SpeechData, settings: DistilSettings, place: Workplace) -> Codes:
     """The code vectors beside the teacher, or of this run, or new ones: centroids of its centred last state."""
     device, width = place.fabric.device, teacher.config.hidden_size
-    found = Codes.load(teacher.checkpoint.folder, width) or Codes.load(place.run.path, width)
+    found = Codes.load(teacher.checkpoint.folder, width)
     if found is not None:
         return found.to(device)
-    if place.run.writes:
+
+    def frames() -> Iterator[np.ndarray]:
+        for batch in data.once():
+            moved = batch.to(device)
+            states, frames_B = teacher.states(moved.wave_BN, moved.lengths_B)
+            yield from (h_TD[:count].cpu().numpy() for h_TD, count in zip(states[-1], frames_B.tolist()))
+
+    def make() -> None:
+        if Codes.load(place.run.path, width) is not None:
+            return
         place.report.say(f"clustering the teacher's last state into {settings.num_codes} codes")
-
-        def frames() -> Iterator[np.ndarray]:
-            for batch in data.once():
-                moved = batch.to(device)
-                states, frames_B = teacher.states(moved.wave_BN, moved.lengths_B)
-                yield from (h_TD[:count].cpu().numpy() for h_TD, count in zip(states[-1], frames_B.tolist()))
-
         most = int(settings.code_hours * 3600 * 50)
         centroids_KD = fit_clusters(frames(), settings.num_codes, max_frames=most, seed=settings.loop.seed)
         # cosines of raw states all lie near 1: what they have in common is taken away
         mean_D = centroids_KD.mean(0)
         Codes(centroids_KD - mean_D, torch.eye(width), -mean_D).save(place.run.path)
-    place.fabric.barrier()
+
+    place.first(make)
     made = Codes.load(place.run.path, width)
     assert made is not None
     return made.to(device)

@@ -55,8 +55,11 @@ class HubertEncoder(nn.Module):
 def init_weights(module: nn.Module) -> None:
     """Fresh weights as HuBERT's: for `Module.apply`.
 
-    Linear N(0, 0.02); convolutions He; the positional convolution N(0, 4 / (taps x channels)).
+    Linear N(0, 0.02); convolutions He; the positional convolution N(0, 4 / (taps x channels)); the projection of the
+    convolutions' output as torch makes a Linear.
     """
+    if isinstance(module, FeatureProjection):  # visited after its own Linear
+        module.projection.reset_parameters()
     if isinstance(module, PositionalConv):
         conv = module.conv
         assert isinstance(conv, nn.Conv1d), "weights are made before they are deployed"

@@ -7,6 +7,7 @@ Parameter names are those of `transformers.HubertModel`.
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,8 @@ class MaskedGroupNormConv(nn.Module):
     from the mean and the K x K covariance of those windows. Both norm and convolution then are ONE matrix
     product per item, instead of three passes over a tensor of 512 x 64,000 values for 20 s of sound. Windows are
     first turned into the cosine basis: speech is so correlated from sample to sample that the covariance of raw
-    windows loses the variance of high-pass filters to cancellation in fp32.
+    windows loses the variance of high-pass filters to cancellation in fp32. The statistics are fp32 under autocast too:
+    bf16 loses the same variance in the cosine basis, and their sums over seconds overflow fp16.
     """
 
     def __init__(self, channels: int, kernel: int, stride: int, bias: bool, act: str) -> None:
@@ -38,19 +40,22 @@ class MaskedGroupNormConv(nn.Module):
 
     def forward(self, wave_BN: Tensor, lengths_B: Tensor) -> Tensor:
         """`[B, N]`, zero beyond the lengths, -> `[B, C, T]`."""
-        windows_BKT = nn.functional.conv1d(wave_BN[:, None, :], self.cosine_KK[:, None, :], stride=self.stride)
-        num_frames_B = (lengths_B - self.conv.kernel_size[0]) // self.stride + 1
-        valid_B1T = valid(num_frames_B, windows_BKT.shape[-1])[:, None, :]
-        count_B11 = num_frames_B[:, None, None].to(windows_BKT.dtype)
-        mean_BK1 = torch.where(valid_B1T, windows_BKT, 0.0).sum(-1, keepdim=True) / count_B11
-        centred_BKT = torch.where(valid_B1T, windows_BKT - mean_BK1, 0.0)
-        covariance_BKK = centred_BKT @ centred_BKT.transpose(1, 2) / count_B11
-        weight_CK = self.conv.weight[:, 0, :] @ self.cosine_KK.T
-        variance_BC = ((weight_CK @ covariance_BKK) * weight_CK).sum(-1)
-        gain_BC = self.layer_norm.weight * torch.rsqrt(variance_BC + self.layer_norm.eps)
-        scaled_BCK = weight_CK * gain_BC[:, :, None]
-        # the convolution's own bias moves the mean alike and so cancels
-        offset_BC1 = self.layer_norm.bias[:, None] - scaled_BCK @ mean_BK1
+        # autocast is off where it is, and not spoken of in a graph that is exported
+        kind = wave_BN.device.type
+        with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
+            windows_BKT = nn.functional.conv1d(wave_BN[:, None, :], self.cosine_KK[:, None, :], stride=self.stride)
+            num_frames_B = (lengths_B - self.conv.kernel_size[0]) // self.stride + 1
+            valid_B1T = valid(num_frames_B, windows_BKT.shape[-1])[:, None, :]
+            count_B11 = num_frames_B[:, None, None].to(windows_BKT.dtype)
+            mean_BK1 = torch.where(valid_B1T, windows_BKT, 0.0).sum(-1, keepdim=True) / count_B11
+            centred_BKT = torch.where(valid_B1T, windows_BKT - mean_BK1, 0.0)
+            covariance_BKK = centred_BKT @ centred_BKT.transpose(1, 2) / count_B11
+            weight_CK = self.conv.weight[:, 0, :] @ self.cosine_KK.T
+            variance_BC = ((weight_CK @ covariance_BKK) * weight_CK).sum(-1)
+            gain_BC = self.layer_norm.weight * torch.rsqrt(variance_BC + self.layer_norm.eps)
+            scaled_BCK = weight_CK * gain_BC[:, :, None]
+            # the convolution's own bias moves the mean alike and so cancels
+            offset_BC1 = self.layer_norm.bias[:, None] - scaled_BCK @ mean_BK1
         ones_B1T = torch.ones_like(windows_BKT[:, :1])
         normed_BCT = torch.cat((scaled_BCK, offset_BC1), 2) @ torch.cat((windows_BKT, ones_B1T), 1)
         out: Tensor = self.act(normed_BCT)

@@ -43,8 +43,10 @@ class Codes:
 
     def log_posteriors_of_codes(self, e_BTE: Tensor, temperature: float) -> Tensor:
         """The same from vectors `[B, T, E]` that are in the codes' space already."""
-        cosine_BTK = nn.functional.normalize(e_BTE, dim=-1) @ nn.functional.normalize(self.codes_KE, dim=-1).T
-        return (cosine_BTK / temperature).log_softmax(-1)
+        with torch.autocast(e_BTE.device.type, enabled=False):  # a cosine of 8 bits, over 0.1, is off by 0.04
+            codes_KE = nn.functional.normalize(self.codes_KE.float(), dim=-1)
+            cosine_BTK = nn.functional.normalize(e_BTE.float(), dim=-1) @ codes_KE.T
+            return (cosine_BTK / temperature).log_softmax(-1)
 
     def to(self, device: torch.device) -> Codes:
         return Codes(self.codes_KE.to(device), self.projection_ED.to(device), self.bias_E.to(device))

@@ -29,8 +29,11 @@ class PositionalConv(nn.Module):
         self.drop_last = kernel % 2 == 0
 
     def forward(self, h_BTD: Tensor, valid_BT: Tensor) -> Tensor:
+        if self.batch_norm is not None and self.training:  # statistics are those of valid frames
+            normed_nD = self.batch_norm(h_BTD[valid_BT])
+            h_BTD = normed_nD.new_zeros(h_BTD.shape).masked_scatter(valid_BT[:, :, None], normed_nD)
         h_BDT = h_BTD.transpose(1, 2)
-        if self.batch_norm is not None:
+        if self.batch_norm is not None and not self.training:
             h_BDT = torch.where(valid_BT[:, None, :], self.batch_norm(h_BDT), 0.0)
         h_BDT = self.conv(h_BDT)
         if self.drop_last:

@@ -1,0 +1,28 @@
+"""A Conformer core for everyone and small augment nets for someone."""
+
+from __future__ import annotations
+
+from edgekit.train.families.disconformer.config import VARIANTS
+from edgekit.train.family import Family
+
+FAMILY = Family(
+    name="disconformer",
+    summary="Conformer core for everyone, augment nets for one speaker each",
+    paper="arXiv 2212.01393",
+    variants=VARIANTS,
+    heads={"ctc": "speech-recognition", "embedding": "speech-embedding"},
+    code="edgekit.train.families.disconformer.model",
+    training="edgekit.train.families.disconformer.recipe",
+    small=(
+        "width=32",
+        "num_layers=1",
+        "num_heads=2",
+        "head_width=8",
+        "feed_forward=32",
+        "channels=16",
+        "kernel=7",
+        "vocab_size=32",
+        "augment_feed_forward=8",
+        "augment_channels=8",
+    ),
+)

@@ -1,0 +1,1 @@
+"""A Conformer whose modules are sums over groups of hidden units."""

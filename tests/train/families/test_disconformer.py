@@ -1,0 +1,275 @@
+"""DisConformer: sizes of the specification, groups that add up, and checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgekit.core.errors import CheckpointError
+from edgekit.runtime.features.fbank import Fbank
+from edgekit.train.families.disconformer.config import VARIANTS, Config
+from edgekit.train.families.disconformer.model import Block, DisConformer, build, load_model, save_model
+from edgekit.train.tokens import LETTERS
+
+SMALL = Config(
+    width=32,
+    num_layers=2,
+    num_heads=2,
+    head_width=8,
+    feed_forward=48,
+    channels=24,
+    kernel=7,
+    augment_feed_forward=12,
+    augment_channels=6,
+    dropout=0.0,
+)
+# core and one augment net, counted from the structure
+SIZES = {"t": (1_616_480, 336_528), "s": (8_708_672, 2_018_880), "m": (21_169_152, 4_756_224)}
+
+
+def lively(config: Config = SMALL, seed: int = 0) -> DisConformer:
+    """Weights that are nowhere zero, so that every part matters."""
+    torch.manual_seed(seed)
+    module = build(config, "ctc").eval()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return module
+
+
+def logits(module: DisConformer, x: torch.Tensor, lengths: torch.Tensor, active: tuple[int, ...]) -> torch.Tensor:
+    module.active = active
+    with torch.no_grad():
+        out: torch.Tensor = module(x, lengths)[0]
+    return out
+
+
+@pytest.fixture
+def frames() -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(1)
+    return torch.randn(3, 120, 80), torch.tensor([120, 87, 31])
+
+
+@pytest.mark.parametrize("variant", SIZES)
+def test_sizes(variant: str) -> None:
+    config = VARIANTS[variant]
+    with torch.device("meta"):
+        module = build(config, "ctc")
+    core = sum(p.numel() for name, p in module.named_parameters() if "groups" not in name or "groups.0." in name)
+    augment = sum(p.numel() for name, p in module.named_parameters() if "groups.3." in name)
+    head = (config.width + 1) * config.vocab_size
+    assert (core, augment) == SIZES[variant] == (config.core_parameters() + head, config.augment_parameters())
+    assert replace(config, active=(1, 2)).num_parameters() == core - head + 2 * augment
+
+
+@pytest.mark.parametrize("active", [(), (2,), (0, 3), (0, 1, 2, 3)])
+def test_merged_groups_answer_as_their_sum(active: tuple[int, ...], frames: tuple[torch.Tensor, torch.Tensor]) -> None:
+    module = lively()
+    expected = logits(module, *frames, active)
+    module.active = active
+    merged = module.deploy()
+    assert len(merged.encoder.blocks[0].groups) == 1
+    torch.testing.assert_close(logits(merged, *frames, ()), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_augments_begin_at_nothing_and_then_matter(frames: tuple[torch.Tensor, torch.Tensor]) -> None:
+    torch.manual_seed(0)
+    fresh = build(SMALL, "ctc").init_weights().eval()
+    torch.testing.assert_close(logits(fresh, *frames, (1,)), logits(fresh, *frames, ()), rtol=0, atol=1e-6)
+    module = lively()
+    core = logits(module, *frames, ())
+    assert (logits(module, *frames, (1,)) - core).abs().max() > 0.1
+    assert not torch.equal(logits(module, *frames, (1,)), logits(module, *frames, (2,)))
+
+
+def test_removing_one_augment_changes_nothing_else(frames: tuple[torch.Tensor, torch.Tensor]) -> None:
+    module = lively()
+    before = {active: logits(module, *frames, active) for active in ((), (0,), (2,))}
+    with torch.no_grad():
+        for block in module.encoder.blocks:
+            for parameter in block.groups[1 + 3].parameters():
+                parameter.fill_(float("nan"))
+    for active, expected in before.items():
+        assert torch.equal(logits(module, *frames, active), expected)
+
+
+def test_only_what_is_active_learns(frames: tuple[torch.Tensor, torch.Tensor]) -> None:
+    module = lively().train()
+    module.active = (2,)
+    module(*frames)[0].square().mean().backward()
+    learning = {
+        name.split("groups.")[1][0] for name, p in module.named_parameters() if "groups." in name and p.grad is not None
+    }
+    assert learning == {"0", "3"}
+
+
+def test_padding_changes_nothing(frames: tuple[torch.Tensor, torch.Tensor]) -> None:
+    module = lively()
+    x, lengths = frames
+    dirty = x.clone()
+    for row, length in zip(dirty, lengths):
+        row[length:] = 1e4
+    together = logits(module, dirty, lengths, (1,))
+    for index, length in enumerate(lengths.tolist()):
+        alone = logits(module, x[index : index + 1, :length], lengths[index : index + 1], (1,))
+        torch.testing.assert_close(together[index, : alone.shape[1]], alone[0], rtol=1e-4, atol=1e-5)
+
+
+def test_frames_are_those_the_signature_says() -> None:
+    module = lively()
+    for size in range(7, 40):
+        out, lengths = module(torch.randn(1, size, 80), torch.tensor([size]))
+        assert out.shape[1] == lengths.item() == SMALL.frames.of_size(size)
+
+
+def test_the_shortest_recording_gives_one_window() -> None:
+    fbank = Fbank(SMALL.fbank)
+    assert len(fbank(np.zeros(SMALL.min_samples, np.float32))) == 7
+    assert len(fbank(np.zeros(SMALL.min_samples - 1, np.float32))) == 6
+
+
+def test_attention_is_that_of_transformers() -> None:
+    """Relative positions as in Wav2Vec2Conformer, which has them from fairseq."""
+    conformer = pytest.importorskip("transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer")
+    from transformers import Wav2Vec2ConformerConfig
+
+    from edgekit.train.layers.conformer.groups import AttentionGroup
+    from edgekit.train.layers.conformer.positions import distance_table
+
+    torch.manual_seed(0)
+    settings = Wav2Vec2ConformerConfig(
+        hidden_size=16, num_attention_heads=4, position_embeddings_type="relative", attention_dropout=0.0
+    )
+    theirs = conformer.Wav2Vec2ConformerSelfAttention(settings).eval()
+    ours = AttentionGroup(16, 4, 4, bias=True).eval()
+    with torch.no_grad():
+        theirs.pos_bias_u.normal_()
+        theirs.pos_bias_v.normal_()
+        pairs = {
+            "query": "linear_q",
+            "key": "linear_k",
+            "value": "linear_v",
+            "out": "linear_out",
+            "position": "linear_pos",
+        }
+        for mine, their in pairs.items():
+            getattr(ours, mine).load_state_dict(getattr(theirs, their).state_dict())
+        ours.content_bias.copy_(theirs.pos_bias_u)
+        ours.position_bias.copy_(theirs.pos_bias_v)
+        x = torch.randn(2, 9, 16)
+        table = distance_table(9, 9, 16, x)
+        # theirs interleaves sines and cosines, ours has one after the other
+        interleaved = torch.stack((table[:-1, :8], table[:-1, 8:]), 2).flatten(1)
+        reordered = ours.position.weight.view(16, 8, 2).transpose(1, 2).flatten(1)
+        expected = theirs(x, relative_position_embeddings=interleaved[None])[0]
+        ours.position.weight.copy_(reordered)
+        answer = ours(x, x, table, torch.zeros(1))
+    torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_queries_at_the_end_of_more_keys_answer_as_in_the_whole() -> None:
+    """What streaming relies on: the last frames, attending to all, as offline."""
+    from edgekit.train.layers.conformer.groups import AttentionGroup
+    from edgekit.train.layers.conformer.positions import distance_table
+
+    torch.manual_seed(0)
+    group = AttentionGroup(16, 2, 8, bias=True)
+    nn.init.normal_(group.position_bias)
+    x = torch.randn(1, 12, 16)
+    whole = group(x, x, distance_table(12, 12, 16, x), torch.zeros(1))
+    for num_queries in (1, 2, 5):
+        last = group(x[:, -num_queries:], x, distance_table(num_queries, 12, 16, x), torch.zeros(1))
+        torch.testing.assert_close(last, whole[:, -num_queries:], rtol=1e-4, atol=1e-5)
+
+
+def test_the_convolution_looks_back_only_and_goes_on_from_its_memory() -> None:
+    block = lively().encoder.blocks[0]
+    assert isinstance(block, Block)
+    module: Any = block.groups[0]["convolution"]
+    x, valid = torch.randn(1, 20, 32), torch.ones(1, 20, 1, dtype=torch.bool)
+    nothing = torch.zeros(1, 24, 6)
+    whole, _ = module(x, valid, nothing)
+    first, memory = module(x[:, :3], valid[:, :3], nothing)
+    second, _ = module(x[:, 3:], valid[:, 3:], memory)
+    torch.testing.assert_close(torch.cat((first, second), 1), whole, rtol=1e-5, atol=1e-6)
+
+
+def test_a_checkpoint_comes_back(tmp_path: Path, frames: tuple[torch.Tensor, torch.Tensor]) -> None:
+    module = lively()
+    expected = logits(module, *frames, ())
+    save_model(tmp_path, module, SMALL, "scaled-t", LETTERS)
+    name, loaded = load_model(tmp_path, None, None)
+    assert (name, loaded.head, loaded.tokens) == ("scaled-t", "ctc", LETTERS)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.module(*frames)[0], expected)
+    with pytest.raises(CheckpointError, match="expected variant s"):
+        load_model(tmp_path, "s", None)
+    save_model(tmp_path, module, replace(SMALL, width=64), "scaled-t", LETTERS)
+    with pytest.raises(CheckpointError, match="do not fit"):
+        load_model(tmp_path, None, None)
+    save_model(tmp_path, module, SMALL, "scaled-t", LETTERS[:-1])
+    with pytest.raises(CheckpointError, match="32 labels"):
+        load_model(tmp_path, None, None)
+
+
+def test_learns_core_and_augments_and_is_exported(tone_corpus: Path, tmp_path: Path, silent: Any) -> None:
+    """Tones to letters, by the recipe: the core alone and the core with an augment net both read them."""
+    pytest.importorskip("lightning_fabric", reason="training needs edgekit[train]")
+    import edgekit
+    from edgekit.export.export import ExportRequest, export
+    from edgekit.train.recipe import resolve, train
+
+    sizes = ("width=48", "num_layers=2", "num_heads=2", "head_width=16", "feed_forward=96", "channels=48", "kernel=7")
+    model = tuple(f"model.{size}" for size in (*sizes, "num_augments=2", "dropout=0"))
+    loop = ("loop.steps=200", "loop.learning_rate=3e-3", "loop.validate_every=100", "loop.ema=0.9")
+    data = ("data.batch_s=12", "data.workers=0", "data.speed=1.0", "loop.accelerator=cpu")
+    rest = (*data, "ctc.time_masks=0", "ctc.freq_masks=0")
+    recipe, settings = resolve("disconformer", None, None, data=str(tone_corpus), assignments=(*model, *loop, *rest))
+    scores = train(recipe, settings, tmp_path / "run", silent)
+    assert scores["cer"] < 0.3
+    assert scores["cer_augmented"] < 0.3
+    bundle = export(ExportRequest("disconformer", str(tmp_path / "run/best")), tmp_path / "bundle")
+    recogniser = edgekit.load(bundle.path)
+    line = next(tone_corpus.rglob("*.txt")).read_text().splitlines()[0]
+    name, said = line.split(" ", 1)
+    heard = recogniser.transcribe(next(tone_corpus.rglob(f"{name}.flac"))).text
+    jiwer = pytest.importorskip("jiwer")
+    assert jiwer.cer(said, heard) < 0.5
+
+
+def test_netaug_is_two_passes_over_one_mask(frames: tuple[torch.Tensor, torch.Tensor]) -> None:
+    from edgekit.train.data.loading import Batch
+    from edgekit.train.families.disconformer.objective import NetAug, NetAugSettings
+    from edgekit.train.layers.chunks import ChunkSettings
+    from edgekit.train.layers.features import features_of
+    from edgekit.train.techniques.ctc import CtcSettings
+
+    def nothing(folder: Path) -> None: ...
+
+    module = lively()
+    objective = NetAug(
+        module,
+        SMALL,
+        features_of(SMALL.features()),
+        LETTERS,
+        nothing,
+        CtcSettings(),
+        NetAugSettings(weight=0.5),
+        ChunkSettings(share=1.0),
+    ).eval()
+    batch = Batch(0.1 * torch.randn(2, 24_000), torch.tensor([24_000, 16_000]), ("AB", "C"), ("0", "1"), 0, 0)
+    given = objective.inputs(batch, 0)
+    assert len(given["active"]) == 1
+    assert given["allowed"] is not None
+    values = objective(**given)
+    torch.testing.assert_close(values["loss"], values["core"] + 0.5 * values["augmented"])
+    same = objective(**{**given, "active": ()})
+    torch.testing.assert_close(same["loss"], values["core"])
+    plain = objective(**{**given, "allowed": None})
+    assert not torch.equal(plain["core"], values["core"])
