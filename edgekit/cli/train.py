@@ -86,11 +86,19 @@ def _show(family: str, known: Any, resolved: tuple[Any, Any]) -> None:
             if isinstance(value, dict):
                 yield from lines(value, f"{where}{name}.")
             else:
-                text = ",".join(map(str, value)) if isinstance(value, list) else value
-                yield f"  {where}{name}={text}"
+                yield f"  {where}{name}={_as_typed(value)}"
 
     for line in lines(settings_to_dict(resolved[1]), ""):
         typer.echo(line)
+
+
+def _as_typed(value: Any) -> str:
+    """A setting's value as `--set` takes it."""
+    if isinstance(value, list):
+        return ",".join(map(_as_typed, value))
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
 
 
 class _Bar:

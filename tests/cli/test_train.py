@@ -56,6 +56,11 @@ def test_show_lists_recipes_and_settings(cli: Cli) -> None:
     assert "--recipe ctc" in ran.out
     assert "losses.discriminative=2" in ran.out
     assert "loop.steps=25000" in ran.out
+    assert "model.conv_bias=false" in ran.out
+    shown = [line.strip() for line in ran.out.splitlines() if line.startswith("  ")]
+    again = cli("train", "hubert-student", "--show", *(word for line in shown for word in ("--set", line)))
+    assert again.code == 0
+    assert again.out == ran.out
 
 
 def test_trains_reports_and_goes_on(cli: Cli, corpus: Path, tmp_path: Path) -> None:

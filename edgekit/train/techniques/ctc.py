@@ -52,6 +52,17 @@ class CtcSettings:
             raise ValueError("mask_probability must be in 0..1 and mask_length at least 1")
 
 
+def unspelled(texts: Iterable[str | None], tokens: Sequence[str]) -> str | None:
+    """What a person should know of texts that these labels cannot spell; None where they spell all."""
+    lost, total, spoiled = 0, 0, 0
+    for text in texts:
+        _, unknown = encode(text or "", tokens)
+        lost, total, spoiled = lost + unknown, total + len(text or ""), spoiled + bool(unknown)
+    if not lost:
+        return None
+    return f"{lost:,} of {total:,} characters, in {spoiled:,} texts, are not among the labels and are left out"
+
+
 def spec_augment(settings: CtcSettings, mean: Callable[[], Tensor]) -> Augment:
     """Bands of time and frequency become the corpus' mean `[M]`, which a front end's norm turns to zero."""
     masks = SpecAugment(

@@ -23,7 +23,7 @@ from edgekit.train.layers.hubert.learning import HiddenSpans
 from edgekit.train.layers.hubert.weights import load_weights
 from edgekit.train.loop import LoopSettings, fit
 from edgekit.train.recipe import Workplace
-from edgekit.train.techniques.ctc import Ctc, CtcSettings, spec_augment
+from edgekit.train.techniques.ctc import Ctc, CtcSettings, spec_augment, unspelled
 from edgekit.train.tokens import LETTERS
 
 # what of a model's config may differ from that of the checkpoint it begins with
@@ -53,6 +53,9 @@ def fine_tune(
 ) -> dict[str, float]:
     """Train the module with its head; `write(folder, tokens=...)` saves it."""
     data = open_data(run.data, place, texts=True)
+    told = unspelled((utterance.text for utterance in data.train.utterances), LETTERS)
+    if told is not None:
+        place.report.say(told)
     torch.manual_seed(run.loop.seed)
     module.init_weights()
     if run.init:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from edgekit.core.errors import DataError
 from edgekit.train.data.loading import Batch
-from edgekit.train.techniques.ctc import Ctc, CtcSettings
+from edgekit.train.techniques.ctc import Ctc, CtcSettings, unspelled
 from edgekit.train.tokens import LETTERS, encode
 
 
@@ -100,6 +100,13 @@ def test_only_the_head_learns_while_the_encoder_is_frozen() -> None:
         model(**model.inputs(spelled("CAB"), step))["loss"].backward()
         assert (encoder.scale.grad is not None and float(encoder.scale.grad) != 0) is learns
         assert head.weight.grad is not None
+
+
+def test_what_the_labels_cannot_spell_is_told() -> None:
+    assert unspelled(["hello world", None, "it's"], LETTERS) is None
+    assert unspelled(["in 1990", "ok", "café!"], LETTERS) == (
+        "6 of 14 characters, in 2 texts, are not among the labels and are left out"
+    )
 
 
 def test_nothing_to_score_is_told() -> None:

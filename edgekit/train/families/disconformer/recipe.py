@@ -19,7 +19,7 @@ from edgekit.train.layers.chunks import ChunkSettings
 from edgekit.train.layers.features import features_of
 from edgekit.train.loop import LoopSettings, fit
 from edgekit.train.recipe import Recipe, Workplace
-from edgekit.train.techniques.ctc import CtcSettings
+from edgekit.train.techniques.ctc import CtcSettings, unspelled
 from edgekit.train.tokens import LETTERS
 
 
@@ -53,6 +53,9 @@ def ctc(settings: CtcTraining, place: Workplace) -> dict[str, float]:
             hint=f"--set model.vocab_size={len(LETTERS)}",
         )
     data = open_data(settings.data, place, texts=True)
+    told = unspelled((utterance.text for utterance in data.train.utterances), LETTERS)
+    if told is not None:
+        place.report.say(told)
     torch.manual_seed(settings.loop.seed)
     module = build(settings.model, "ctc").init_weights()
     features = features_of(settings.model.features())
