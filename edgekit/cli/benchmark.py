@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgekit.cli.options import AllowFallback, Backend, BundlePath, Device, Json, Precision, Threads
+from edgekit.cli.options import (
+    AllowFallback,
+    Backend,
+    Beam,
+    BundlePath,
+    Device,
+    Hotwords,
+    HotwordsWeight,
+    Json,
+    Lm,
+    LmWeight,
+    Precision,
+    Threads,
+)
 from edgekit.cli.output import log, print_json, table
 
 if TYPE_CHECKING:
@@ -40,6 +53,11 @@ def asr(
     precision: Precision = "fp32",
     threads: Threads = None,
     allow_fallback: AllowFallback = False,
+    beam: Beam = None,
+    hotwords: Hotwords = None,
+    hotwords_weight: HotwordsWeight = None,
+    lm: Lm = None,
+    lm_weight: LmWeight = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="At most so many recordings, spread evenly over the data.")
     ] = None,
@@ -67,10 +85,12 @@ def asr(
     from edgekit.core.errors import UsageError
     from edgekit.core.files import write_atomic
     from edgekit.runtime.benchmark_asr import benchmark_asr
+    from edgekit.runtime.decode.decoding import read_decoding
     from edgekit.runtime.word_errors import aligned
 
     if out is not None and out.is_dir():
         raise UsageError(f"expected a file for --out, received the folder {out}")
+    decoding = read_decoding(beam=beam, hotwords=hotwords, hotwords_weight=hotwords_weight, lm=lm, lm_weight=lm_weight)
     with _progress_bar() as report:
         result = benchmark_asr(
             bundle,
@@ -83,6 +103,7 @@ def asr(
             allow_random_weights=allow_random_weights,
             limit=limit,
             normalised=normalise,
+            decoding=decoding,
             command=shlex.join(["edgekit", *sys.argv[1:]]),
             report=report,
         )

@@ -20,6 +20,7 @@ from edgekit.core.errors import AudioError, UsageError
 from edgekit.devices.probe import probe_machine
 from edgekit.runtime import cuda
 from edgekit.runtime.corpus import Utterance, read_corpus
+from edgekit.runtime.decode.decoding import Decoding
 from edgekit.runtime.session import backend_module
 from edgekit.runtime.tasks import load
 from edgekit.runtime.tasks.speech_recognition import SpeechRecognition, Transcript, require_trained
@@ -96,6 +97,7 @@ def benchmark_asr(
     allow_random_weights: bool = False,
     limit: int | None = None,
     normalised: bool = True,
+    decoding: Decoding | None = None,
     command: str = "",
     report: Report = lambda done, total, share: None,
 ) -> AsrBenchmark:
@@ -108,6 +110,7 @@ def benchmark_asr(
         data: what `read_corpus` reads.
         allow_random_weights: measure although the weights are random and the error rate means nothing.
         limit: at most so many recordings, spread evenly over the data; None: all.
+        decoding: a beam search, with hotwords or a language model; None: greedy.
         normalised: compare words as `word_errors.normalise` makes them; else as they stand.
         command: what made the figure, for its record.
 
@@ -144,7 +147,9 @@ def benchmark_asr(
             hint='name each in a .jsonl file: {"audio": "a.wav", "text": "what is said", "speaker": "anna"}',
         )
     chosen = _spread(known, limit)
-    answers, transcripts, broken = _recognise(recogniser, chosen, report)
+    if decoding is not None:
+        recogniser.search(decoding)  # what does not fit is said before the first recording
+    answers, transcripts, broken = _recognise(recogniser, chosen, decoding, report)
     peak_mib = peak_memory_mib()
     if not transcripts:
         raise AudioError(
@@ -155,6 +160,7 @@ def benchmark_asr(
     return AsrBenchmark(
         context={
             **_context(recogniser, num_threads, command),
+            "decoding": _described(decoding),
             "load_before": load_before,
             "data": {"path": str(data), "num_utterances": len(corpus.utterances), "limit": limit},
         },
@@ -185,7 +191,7 @@ def peak_memory_mib() -> float:
 
 
 def _recognise(
-    recogniser: SpeechRecognition, chosen: Sequence[Utterance], report: Report
+    recogniser: SpeechRecognition, chosen: Sequence[Utterance], decoding: Decoding | None, report: Report
 ) -> tuple[list[Answer], list[Transcript], list[SkippedRecording]]:
     """Each of the corpus's utterances in turn; what cannot be used is left out and told."""
     total_s, done_s = sum(utterance.duration_s for utterance in chosen), 0.0
@@ -195,8 +201,8 @@ def _recognise(
     for index, utterance in enumerate(chosen, start=1):
         try:
             if not transcripts:
-                recogniser.transcribe(utterance.audio, allow_random_weights=True)
-            transcript = recogniser.transcribe(utterance.audio, allow_random_weights=True)
+                recogniser.transcribe(utterance.audio, decoding=decoding, allow_random_weights=True)
+            transcript = recogniser.transcribe(utterance.audio, decoding=decoding, allow_random_weights=True)
         except AudioError as error:
             broken.append(SkippedRecording(str(utterance.audio), error.message))
         else:
@@ -205,6 +211,18 @@ def _recognise(
         done_s += utterance.duration_s
         report(index, len(chosen), done_s / total_s if total_s else 1.0)
     return answers, transcripts, broken
+
+
+def _described(decoding: Decoding | None) -> dict[str, Any]:
+    """The search as it was asked for; what the hotwords and the model are, the command says."""
+    if decoding is None:
+        return {"search": "greedy"}
+    described: dict[str, Any] = {"search": "beam", "beam": decoding.beam}
+    if decoding.hotwords:
+        described |= {"num_hotwords": len(decoding.hotwords), "hotwords_weight": decoding.hotwords_weight}
+    if decoding.lm is not None:
+        described |= {"lm_weight": decoding.lm_weight, "word_bonus": decoding.word_bonus}
+    return described
 
 
 def _spread(items: Sequence[_T], limit: int | None) -> list[_T]:

@@ -268,3 +268,21 @@ def test_peak_memory_is_that_of_this_process_alone() -> None:
     assert len(held) >> 20 <= peak_memory_mib()
     assert before < 512
     assert 60 < after - before < 80
+
+
+def test_a_search_with_hotwords_is_measured_and_told(
+    asr: Cli, toy_bundle: Path, write: Callable[..., Path], tmp_path: Path
+) -> None:
+    """How it was decoded stands in the result; what cannot be used is told."""
+    speech = write({"11-1-0000": ("AB", "AB")})
+    greedy = json.loads(asr(toy_bundle, speech, "--json").out)
+    assert (greedy["decoding"], greedy["errors"]["wer"]) == ({"search": "greedy"}, 0)
+    words = tmp_path / "words.txt"
+    words.write_text("AD :1000000\n")
+    searched = json.loads(asr(toy_bundle, speech, "--json", "--hotwords", words, "--beam", 4).out)
+    assert searched["decoding"] == {"search": "beam", "beam": 4, "num_hotwords": 1, "hotwords_weight": 1.0}
+    wrong = asr(toy_bundle, speech, "--hotwords-weight", 2)
+    assert (wrong.code, "hotwords file" in wrong.err) == (2, True)
+    words.write_text("XYZ\n")
+    unknown = asr(toy_bundle, speech, "--hotwords", words)
+    assert (unknown.code, "XYZ" in unknown.err) == (1, True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgekit.core.errors import DataError
 from edgekit.runtime.corpus import Corpus, read_corpus, split_speakers, subset, write_jsonl
+from edgekit.train.data.batches import padding_share
 from edgekit.train.data.loading import Batch, open_batches, validation_batches
 from edgekit.train.data.settings import DataSettings, plan_batches, select
 
@@ -72,9 +73,10 @@ def open_data(settings: DataSettings, place: Workplace, *, texts: bool) -> Speec
     place.first(keep)
     train, held_back = (_told(read_corpus(path), place) for path in kept.values())
     speakers = len({utterance.speaker for utterance in train.utterances})
+    padding = padding_share(plan_batches(train, settings, augment=True))
     place.report.say(
         f"{train.duration_s / 3600:.2f} h in {len(train.utterances)} recordings of {speakers} speakers to learn from, "
-        f"{held_back.duration_s / 3600:.2f} h held back"
+        f"{padding:.1%} of the batches padding, {held_back.duration_s / 3600:.2f} h held back"
     )
     return SpeechData(train, held_back, settings)
 
