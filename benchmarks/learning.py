@@ -44,7 +44,7 @@ PREDICTION = (
 )
 SIZES = {
     "deep-thin": (*CONV, "model.hidden_size=96", "model.intermediate_size=96", "model.num_attention_heads=2"),
-    "shallow-wide": WIDE,  # two layers, as many parameters
+    "shallow-wide": WIDE,  # two layers: 804,224 parameters on filter bank, deep-thin 835,520
 }
 
 
@@ -116,7 +116,6 @@ def steps(work: Path, budget: Budget, batch_s: float) -> list[Step]:
             work,
             (
                 *TEACHER,
-                "clusters=100,200",
                 *PREDICTION,
                 f"loop.steps={budget.pretrain}",
                 held,
@@ -178,34 +177,39 @@ def write_lists(data: Path, unlabelled: Path, work: Path) -> None:
         say(f"{name}: {len(part.utterances)} recordings, {part.duration_s / 3600:.2f} h")
 
 
-def do(step: Step, times: dict[str, float], log: Path) -> None:
-    """Run a step, or go on with it."""
+def do(step: Step, work: Path) -> None:
+    """Run a step, or go on with it; its wall time is kept, also of tries that were interrupted."""
+    spent = work / "times" / f"{step.name}.json"
     if step.result.exists():
         return
     resume = ("--resume",) if step.run is not None and (step.run / "settings.json").exists() else ()
     command = [sys.executable, "-m", "edgekit", *step.command, *resume]
     say(f"edgekit {shlex.join((*step.command, *resume))}")
     step.result.parent.mkdir(parents=True, exist_ok=True)
+    spent.parent.mkdir(exist_ok=True)
+    before_s = json.loads(spent.read_text()) if spent.exists() else 0.0
     start = time.monotonic()
-    with log.open("a") as file:
-        done = subprocess.run(command, stdout=file, stderr=file, check=False)
+    try:
+        with (work / "log.txt").open("a") as file:
+            done = subprocess.run(command, stdout=file, stderr=file, check=False)
+    finally:
+        spent.write_text(json.dumps(round(before_s + time.monotonic() - start, 1)))
     if done.returncode:
-        raise SystemExit(f"{step.name} ended with {done.returncode}: see {log}")
-    times[step.name] = times.get(step.name, 0.0) + time.monotonic() - start
+        raise SystemExit(f"{step.name} ended with {done.returncode}: see {work / 'log.txt'}")
     if step.run is not None:
-        step.result.write_text(json.dumps({"wall_s": round(times[step.name], 1)}))
+        step.result.write_text("{}")
 
 
 def collect(work: Path, all_steps: Sequence[Step]) -> dict[str, Any]:
-    """Scores, settings and times of what is done."""
-    cells = {}
+    """Of every step that is done its command and wall time, and of every recogniser its score."""
+    done = {}
     for step in all_steps:
-        if step.run is None or not step.result.exists() or not step.name.startswith("ctc-"):
-            continue
-        score = work / "scores" / f"{step.name}.json"
-        if score.exists():
-            cells[step.name] = json.loads(score.read_text(encoding="utf-8"))
-    return cells
+        spent, score = work / "times" / f"{step.name}.json", work / "scores" / f"{step.name}.json"
+        if step.result.exists() and spent.exists():
+            done[step.name] = {"command": shlex.join(step.command), "wall_s": json.loads(spent.read_text())}
+            if score.exists():
+                done[step.name]["score"] = json.loads(score.read_text(encoding="utf-8"))
+    return done
 
 
 def say(text: str) -> None:
@@ -225,13 +229,12 @@ def main() -> None:
     result = record("learning", PACKAGES)
     if not (given.work / "unlabelled.jsonl").exists():
         write_lists(given.data, given.unlabelled, given.work)
-    times: dict[str, float] = {}
     budget = Budget()
     all_steps = steps(given.work, budget, given.batch_s)
     for step in all_steps:
         if any(fnmatch.fnmatch(step.name, pattern) for pattern in given.stages):
-            do(step, times, given.work / "log.txt")
-    result |= {"cells": collect(given.work, all_steps), "load_after": load()}
+            do(step, given.work)
+    result |= {"steps": collect(given.work, all_steps), "load_after": load()}
     say(describe(result))
     if given.out is not None:
         write_result(given.out, result)

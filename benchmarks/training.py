@@ -4,8 +4,9 @@
 
 The default student (deep-thin-fbank, at full size) learns CTC from one batch of 8 x 6 s. In each round both loops do
 the same number of steps in turn: forward, backward, clipping, AdamW. Ours adds what a run needs: seeding each batch,
-losses kept for the log, the schedule, the check for gradients that are not finite, and Fabric. With `--data` a real run
-of a small student follows, which tells the share of time in which the loop waited for data.
+losses kept for the log, the schedule, the check for gradients that are not finite, and Fabric; nothing is logged, saved
+or validated within the steps that count. With `--data` a real run of a small student follows, which tells the share of
+time in which the loop waited for data.
 """
 
 from __future__ import annotations

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -30,55 +29,54 @@ from edgekit.train.tokens import LETTERS
 _FREE = ("dropout", "vocab_size")
 
 
-@dataclass(frozen=True)
-class CtcRun:
-    """What is learned from what.
+class FineTuning(Protocol):
+    """What the settings of a `ctc` recipe have."""
 
-    Attributes:
-        init: a checkpoint of the same sizes, or "".
-        features: a manifest's description of them.
-        model: the sizes.
-    """
+    @property
+    def model(self) -> Any: ...
 
-    init: str
-    data: DataSettings
-    ctc: CtcSettings
-    loop: LoopSettings
-    features: Mapping[str, Any]
-    model: HubertConfig
+    @property
+    def init(self) -> str: ...
+
+    @property
+    def data(self) -> DataSettings: ...
+
+    @property
+    def ctc(self) -> CtcSettings: ...
+
+    @property
+    def loop(self) -> LoopSettings: ...
 
 
-def fine_tune(
-    run: CtcRun, module: WithHead, width: int, write: Callable[..., None], place: Workplace
-) -> dict[str, float]:
-    """Train the module with its head; `write(folder, tokens=...)` saves it."""
-    data = open_data(run.data, place, texts=True)
+def fine_tune(settings: FineTuning, module: WithHead, write: Callable[..., None], place: Workplace) -> dict[str, float]:
+    """Train a module with a head, from `settings.init` or from scratch; `write(folder, tokens=...)` saves it."""
+    data = open_data(settings.data, place, texts=True)
     told = unspelled((utterance.text for utterance in data.train.utterances), LETTERS)
     if told is not None:
         place.report.say(told)
-    torch.manual_seed(run.loop.seed)
+    features = features_of(settings.model.features())
+    torch.manual_seed(settings.loop.seed)
     module.init_weights()
-    if run.init:
-        found = open_checkpoint(run.init)
-        _require_same_model(found, run.model)
+    if settings.init:
+        found = open_checkpoint(settings.init)
+        _require_same_model(found, settings.model)
         tensors = found.tensors()
         if "lm_head.weight" not in tensors:
             tensors |= {f"lm_head.{name}": tensor for name, tensor in module.lm_head.state_dict().items()}  # type: ignore[union-attr]
         load_weights(module, tensors, found.source)
     elif hasattr(module.hubert, "front_end"):
-        module.hubert.front_end.set_statistics(corpus_frames(data, features_of(run.features)))
+        module.hubert.front_end.set_statistics(corpus_frames(data, features))
     assert module.lm_head is not None
-    features = features_of(run.features)
     augment = None
-    if run.features["kind"] != "waveform":
-        augment = spec_augment(run.ctc, lambda: module.hubert.front_end.mean_M)
+    if settings.model.features()["kind"] != "waveform":
+        augment = spec_augment(settings.ctc, lambda: module.hubert.front_end.mean_M)
     save = partial(write, tokens=LETTERS)
-    objective = Ctc(module.hubert, module.lm_head, features, LETTERS, save, run.ctc, augment=augment)
+    objective = Ctc(module.hubert, module.lm_head, features, LETTERS, save, settings.ctc, augment=augment)
     if augment is None:
-        spans = HiddenSpans(width, run.ctc.mask_probability, run.ctc.mask_length)
+        spans = HiddenSpans(settings.model.hidden_size, settings.ctc.mask_probability, settings.ctc.mask_length)
         spans.attach(module.hubert.encoder)
         objective.add_module("spans", spans)
-    return fit(place.fabric, objective, data, run.loop, place.run, place.report, what="CTC")
+    return fit(place.fabric, objective, data, settings.loop, place.run, place.report, what="CTC")
 
 
 def _require_same_model(found: Checkpoint, model: HubertConfig) -> None:

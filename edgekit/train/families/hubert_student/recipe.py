@@ -24,7 +24,7 @@ from edgekit.train.loop import LoopSettings, fit
 from edgekit.train.recipe import Recipe, Workplace
 from edgekit.train.techniques.clusters import fit_clusters
 from edgekit.train.techniques.ctc import CtcSettings
-from edgekit.train.techniques.hubert_ctc import CtcRun, fine_tune
+from edgekit.train.techniques.hubert_ctc import fine_tune
 
 
 @dataclass(frozen=True)
@@ -110,11 +110,9 @@ def distil(settings: DistilSettings, place: Workplace) -> dict[str, float]:
 
 def ctc(settings: FineTuneSettings, place: Workplace) -> dict[str, float]:
     """A student with a CTC head, from a distilled one or from nothing."""
-    model = settings.model
-    run = CtcRun(settings.init, settings.data, settings.ctc, settings.loop, model.features(), model)
     module = build(settings.model, "ctc")
     write = partial(save_model, module=module, config=settings.model, variant=settings.variant)
-    return fine_tune(run, module, settings.model.hidden_size, write, place)
+    return fine_tune(settings, module, write, place)
 
 
 def _require_same_frames(teacher: Teacher, student: Config) -> None:
