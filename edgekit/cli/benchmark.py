@@ -13,13 +13,13 @@ from edgekit.cli.options import (
     AllowFallback,
     Backend,
     Beam,
-    BundlePath,
     Device,
     Hotwords,
     HotwordsWeight,
     Json,
     Lm,
     LmWeight,
+    OptionalBundlePath,
     Precision,
     Threads,
 )
@@ -40,14 +40,14 @@ def _root() -> None:
 
 @benchmark.command("asr")
 def asr(
-    bundle: BundlePath,
+    bundle: OptionalBundlePath = None,
     data: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             metavar="DATA",
             help="Recordings with transcripts: a folder as of LibriSpeech, LJSpeech or Common Voice, or a .jsonl file.",
         ),
-    ],
+    ] = None,
     backend: Backend = None,
     device: Device = None,
     precision: Precision = "fp32",
@@ -85,9 +85,15 @@ def asr(
     from edgekit.core.errors import UsageError
     from edgekit.core.files import write_atomic
     from edgekit.runtime.benchmark_asr import benchmark_asr
+    from edgekit.runtime.builtin import builtin_bundle
     from edgekit.runtime.decode.decoding import read_decoding
     from edgekit.runtime.word_errors import aligned
 
+    if data is None:
+        bundle, data = None, bundle  # the one path that was given
+    if data is None:
+        raise UsageError("expected recordings with transcripts, received none", hint="edgekit benchmark asr DATA")
+    bundle = bundle or builtin_bundle()
     if out is not None and out.is_dir():
         raise UsageError(f"expected a file for --out, received the folder {out}")
     decoding = read_decoding(beam=beam, hotwords=hotwords, hotwords_weight=hotwords_weight, lm=lm, lm_weight=lm_weight)

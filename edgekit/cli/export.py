@@ -18,7 +18,11 @@ from edgekit.cli.output import discard, log, print_json, progress, table
 def export(
     family: Annotated[str, typer.Argument(help="A family of `edgekit list`.")],
     checkpoint: Annotated[
-        str | None, typer.Argument(help="A checkpoint's folder, or a name on the Hugging Face hub.")
+        str | None,
+        typer.Argument(
+            help="A checkpoint's folder, or a name on the Hugging Face hub; default: the built-in weights of "
+            "`edgekit list`, or random ones."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The bundle's folder; default ./FAMILY-VARIANT.")] = None,
     variant: Annotated[str | None, typer.Option(help="A variant of `edgekit list`.")] = None,
@@ -33,6 +37,10 @@ def export(
         typer.Option(help="Your recordings for the check, at most 8, kept in the bundle; default: the sample clips."),
     ] = None,
     set: Annotated[list[str] | None, typer.Option(help="FIELD=VALUE: another size, for random weights.")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, max=2**32 - 1, help="Random weights of this seed, also where there are built-in ones."),
+    ] = None,
     latency: Annotated[bool, typer.Option(help="Measure a short latency table at the end.")] = True,
     json: Json = False,
 ) -> None:
@@ -43,7 +51,7 @@ def export(
     from edgekit.export.export import export as export_bundle
 
     requests = requests_of(format, precision, openvino=openvino, trt=trt, trt_rtx=trt_rtx)
-    request = ExportRequest(family, checkpoint, variant, head, tuple(set or ()), tuple(audio or ()))
+    request = ExportRequest(family, checkpoint, variant, head, tuple(set or ()), tuple(audio or ()), seed)
     failures: list[tuple[str, EdgekitError]] = []
     with progress() as report:
         bundle = export_bundle(request, out, report=report)

@@ -7,24 +7,29 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from edgekit.cli.options import BundlePath, Json
+from edgekit.cli.options import Json, OptionalBundlePath
 from edgekit.cli.output import print_json, table
 
 if TYPE_CHECKING:
     from edgekit.core.bundle import Artifact
 
 
-def inspect(bundle: BundlePath, json: Json = False) -> None:
+def inspect(bundle: OptionalBundlePath = None, json: Json = False) -> None:
     """Show what a bundle holds, where its weights come from, and how each artifact was checked."""
     from edgekit.core.bundle import open_bundle
+    from edgekit.runtime.builtin import builtin_bundle
 
-    opened = open_bundle(bundle)
+    opened = open_bundle(bundle or builtin_bundle())
     manifest = opened.manifest
     if json:
         print_json(manifest.to_json())
         return
     weights = manifest.provenance["weights"]
-    origin = {"random": "random (answers mean nothing)", "checkpoint": f"checkpoint {weights.get('name')}"}
+    origin = {
+        "random": "random (answers mean nothing)",
+        "checkpoint": f"checkpoint {weights.get('name')}",
+        "built-in": f"built-in, {weights.get('licence')}",
+    }
     typer.echo(f"{opened.path}: {manifest.family} {manifest.variant}, {manifest.task}")
     typer.echo(f"weights: {origin.get(manifest.weights, manifest.weights)}")
     for name, graph in manifest.graphs.items():
@@ -40,12 +45,17 @@ def inspect(bundle: BundlePath, json: Json = False) -> None:
 
 def print_artifacts(artifacts: Iterable[Artifact]) -> None:
     """The artifacts of one graph as a table; below each, the precisions that its backend computes from it by a hint."""
-    rows = []
+    rows, commands = [], []
     for artifact in artifacts:
         size = f"{artifact.num_bytes / 2**20:.1f}"
         rows.append([artifact.format, artifact.precision, size, *_checked(artifact)])
         rows += [[artifact.format, f"{name} hint", "", *_checked(hint)] for name, hint in artifact.hinted().items()]
+        if artifact.format == "sherpa":
+            model, tokens = artifact.files[0].name, artifact.files[-1].name
+            commands.append(f"sherpa-onnx-offline --zipformer-ctc-model={model} --tokens={tokens} speech.wav")
     table(["format", "precision", "MiB", "state", "checked"], rows, right=(2,))
+    for command in commands:
+        typer.echo(command)
 
 
 def _checked(artifact: Artifact) -> tuple[str, str]:

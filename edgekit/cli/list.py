@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import typer
 
 from edgekit.cli.options import Json
 from edgekit.cli.output import log, print_json, table
+
+if TYPE_CHECKING:
+    from edgekit.train.family import Family
 
 
 def list_families(json: Json = False) -> None:
@@ -15,13 +20,14 @@ def list_families(json: Json = False) -> None:
     known = families()
     for name, reason in known.broken.items():
         log(f"warning: the family {name} cannot be used: {reason}")
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "family": family.name,
             "variant": name,
             "default": index == 0,
             "parameters": config.num_parameters(),
             "heads": list(family.heads),
+            "weights": _weights(family, name),
             "paper": family.paper,
             "summary": family.summary,
         }
@@ -34,8 +40,18 @@ def list_families(json: Json = False) -> None:
     for family in known.values():
         typer.echo(f"{family.name}: {family.summary} ({family.paper})")
     lines = [
-        [family.name, f"{name}{' *' if index == 0 else ''}", f"{config.num_parameters():,}", ", ".join(family.heads)]
-        for family in known.values()
-        for index, (name, config) in enumerate(family.variants.items())
+        [
+            row["family"],
+            f"{row['variant']}{' *' if row['default'] else ''}",
+            f"{row['parameters']:,}",
+            ", ".join(row["heads"]),
+            row["weights"],
+        ]
+        for row in rows
     ]
-    table(["family", "variant (* default)", "parameters", "heads"], lines, right=(2,))
+    table(["family", "variant (* default)", "parameters", "heads", "weights"], lines, right=(2,))
+
+
+def _weights(family: Family, variant: str) -> str:
+    """What an export without a checkpoint has."""
+    return "built-in" if family.builtin is not None and family.builtin.variant == variant else "random"

@@ -8,6 +8,10 @@ from typing import Annotated
 import typer
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder that `edgekit export` wrote.")]
+OptionalBundlePath = Annotated[
+    Path | None,
+    typer.Argument(metavar="BUNDLE", help="The folder that `edgekit export` wrote; default: the built-in model."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 Backend = Annotated[
     str | None, typer.Option(help="onnxruntime, openvino or tensorrt; default: the first that is usable here.")
@@ -33,7 +37,8 @@ LmWeight = Annotated[
     float | None, typer.Option(metavar="W", help="Weight of the language model's log-probabilities; default: 0.5.")
 ]
 Formats = Annotated[
-    str | None, typer.Option("--format", help="Comma-separated: onnx, openvino, trt, trt-rtx.", show_default=False)
+    str | None,
+    typer.Option("--format", help="Comma-separated: onnx, openvino, trt, trt-rtx, sherpa.", show_default=False),
 ]
 OpenVino = Annotated[bool, typer.Option("--openvino", help="Short for --format openvino.")]
 Trt = Annotated[bool, typer.Option("--trt", help="Short for --format trt (TensorRT: Jetson, data centre, any GPU).")]

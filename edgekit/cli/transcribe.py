@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -11,13 +12,13 @@ from edgekit.cli.options import (
     AllowFallback,
     Backend,
     Beam,
-    BundlePath,
     Device,
     Hotwords,
     HotwordsWeight,
     Json,
     Lm,
     LmWeight,
+    OptionalBundlePath,
     Precision,
     Threads,
 )
@@ -25,8 +26,8 @@ from edgekit.cli.output import log, print_json
 
 
 def transcribe(
-    bundle: BundlePath,
-    audio: Annotated[list[Path], typer.Argument(help="Recordings.")],
+    bundle: OptionalBundlePath = None,
+    audio: Annotated[list[Path] | None, typer.Argument(metavar="AUDIO", help="Recordings.")] = None,
     backend: Backend = None,
     device: Device = None,
     precision: Precision = "fp32",
@@ -55,6 +56,7 @@ def transcribe(
     from edgekit.runtime.tasks import load
     from edgekit.runtime.tasks.speech_recognition import SpeechRecognition, require_trained
 
+    bundle, audio = _told_apart(bundle, audio or [])
     if json + jsonl + srt > 1:
         raise UsageError("expected one of --json, --jsonl and --srt, received several")
     if srt and len(audio) > 1:
@@ -94,3 +96,23 @@ def transcribe(
         print_json({"session": str(recogniser.session), "transcripts": records})
     if failed:
         raise typer.Exit(1)
+
+
+def _told_apart(first: Path | None, others: list[Path]) -> tuple[Path, list[Path]]:
+    """The bundle and the recordings. A folder is a bundle, as no recording is one; else the built-in model answers."""
+    from edgekit.core.errors import BundleError, UsageError
+    from edgekit.runtime.builtin import builtin_bundle
+
+    # os.path and not Path, whose questions raise where a name is too long or a folder is closed to this user
+    named = first is not None and os.path.isdir(first)  # noqa: PTH112
+    if first is None or (named and not others):
+        after = f" after the bundle {first}" if named else ""
+        raise UsageError(f"expected recordings{after}, received none", hint="edgekit transcribe [BUNDLE] AUDIO...")
+    if named:
+        return first, others
+    if others and not os.path.exists(first):  # noqa: PTH110
+        # a bundle's name with a slip in it: another model must not answer in its place
+        raise BundleError(
+            f"expected a bundle's folder or a recording, {first} is neither", hint="look at the first path"
+        )
+    return builtin_bundle(), [first, *others]

@@ -20,6 +20,8 @@ from edgekit.core.signature import Signature
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
+_PACKAGE = Path(__file__).parents[1]
+_REINSTALL = "pip install --force-reinstall edgekit"
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Artifact:
     """One graph in one format and precision.
 
     Attributes:
-        format: "onnx", "openvino", "trt" or "trt-rtx".
+        format: "onnx", "openvino", "trt", "trt-rtx" or "sherpa".
         precision: "fp32", "fp16", "bf16", ...
         files: the main file first.
         parity: how it was checked, `{"inputs": "real" | "synthesised", "atol": ..., ...}`; None: not executed.
@@ -228,7 +230,9 @@ class Bundle:
             made = ", ".join(f"{a.format} {a.precision}" for a in self.graph(graph).artifacts)
             raise BundleError(
                 f"{self.path} holds no {format} {precision} of graph {graph!r}; it holds {made}",
-                hint=build_command(self.path, format, precision),
+                hint=f"{self._export()} --format {format} --precision {precision}"
+                if is_builtin(self.path)
+                else build_command(self.path, format, precision),
             )
         return found
 
@@ -259,12 +263,22 @@ class Bundle:
         return path
 
     def _mend(self, file: StoredFile) -> str:
+        if is_builtin(self.path):
+            return _REINSTALL
         for graph in self.manifest.graphs.values():
             for index, artifact in enumerate(graph.artifacts):
                 if file in artifact.files and index > 0:
                     return build_command(self.path, artifact.format, artifact.precision)
-        command = self.manifest.provenance.get("command", f"edgekit export {self.manifest.family}")
-        return f"export it again: {command} --out {self.path}"
+        return f"export it again: {self._export()} --out {self.path}"
+
+    def _export(self) -> str:
+        return str(self.manifest.provenance.get("command", f"edgekit export {self.manifest.family}"))
+
+
+def is_builtin(path: Path) -> bool:
+    """Whether a bundle lies inside the installed package, where nothing is ever written."""
+    # not Path.resolve, which raises for a link to itself
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(_PACKAGE))
 
 
 def build_command(path: Path, format: str, precision: str) -> str:
@@ -282,7 +296,8 @@ def open_bundle(path: Path | str) -> Bundle:
     file = path / MANIFEST
     if not file.is_file():
         raise BundleError(
-            f"expected a bundle at {path}, there is no {MANIFEST}", hint="edgekit export hubert-student --out DIR"
+            f"expected a bundle at {path}, there is no {MANIFEST}",
+            hint=_REINSTALL if is_builtin(path) else "edgekit export hubert-student --out DIR",
         )
     try:
         data = json.loads(file.read_text(encoding="utf-8"))

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
-from edgekit.core.bundle import MANIFEST, Bundle, Manifest, StoredFile, open_bundle
+from edgekit.core.bundle import MANIFEST, Bundle, Manifest, StoredFile, is_builtin, open_bundle
 from edgekit.core.errors import BundleError
 from edgekit.core.files import UNFINISHED, erase, explained, locked, sha256_of, staging, sync_folder, write_atomic
 
@@ -92,14 +93,27 @@ def _is_leftover(entry: Path) -> bool:
     return named is not None and entry.is_file() and sha256_of(entry).startswith(named["digest"])
 
 
+def _instead(path: Path) -> str:
+    """What to do where a bundle of the installed package was to be written."""
+    try:
+        family = open_bundle(path).manifest.family
+    except BundleError:
+        return "choose another --out"
+    copy = shlex.join(["cp", "-r", str(path), "DIR"])
+    return f"use a copy: edgekit export {family} --out DIR, or, without torch, {copy}"
+
+
 @contextmanager
 def writing(path: Path | str) -> Iterator[BundleWriter]:
     """Open a folder for writing a bundle, alone.
 
     Raises:
-        BundleError: the folder holds something else than a bundle (another program's manifest.json too), or is a file.
+        BundleError: the folder holds something else than a bundle (another program's manifest.json too), is a file, or
+            lies in the installed package.
     """
     path = Path(path)
+    if is_builtin(path):
+        raise BundleError(f"{path} belongs to the installed edgekit and stays as it is", hint=_instead(path))
     if path.exists() and not path.is_dir():
         raise BundleError(f"expected a folder to write the bundle to, {path} is a file", hint="choose another --out")
     with explained(path):

@@ -134,13 +134,18 @@ class TensorSpec:
 class Signature:
     """The named inputs and outputs of one graph.
 
+    Attributes:
+        state: what the graph remembers, as (input, output) names: an output is the next call's input, and zeros are
+            the beginning. Empty: calls know nothing of one another.
+
     Raises:
-        ValueError: a name is given twice, a dynamic axis is declared in two ways, an input axis is derived, or an
-            output or a length refers to an axis that no input has.
+        ValueError: a name is given twice, a dynamic axis is declared in two ways, an input axis is derived, an output
+            or a length refers to an axis that no input has, or an input of the state is unlike its output.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    state: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         for specs in (self.inputs, self.outputs):
@@ -153,6 +158,20 @@ class Signature:
                     raise ValueError(f"{spec}: no input declares the axis {axis!r}")
                 if isinstance(axis, Derived) and (axis.of not in declared or spec in self.inputs):
                     raise ValueError(f"{spec}: an output axis is derived from an input's, one of {sorted(declared)}")
+        given, answered = ({spec.name: spec for spec in specs} for specs in (self.inputs, self.outputs))
+        for before, after in self.state:
+            if before not in given or after not in answered:
+                raise ValueError(f"no input {before!r} and output {after!r} for the state that is declared")
+            if (given[before].dtype, given[before].shape) != (answered[after].dtype, answered[after].shape):
+                raise ValueError(f"a state must stay as it is, got {given[before]} and {answered[after]}")
+
+    def without_state(self) -> Signature:
+        """What is left for the caller where something else carries the state from call to call."""
+        before, after = ({pair[index] for pair in self.state} for index in (0, 1))
+        return Signature(
+            tuple(spec for spec in self.inputs if spec.name not in before),
+            tuple(spec for spec in self.outputs if spec.name not in after),
+        )
 
     @property
     def dims(self) -> dict[str, Dim]:
@@ -235,6 +254,7 @@ class Signature:
             },
             "inputs": [_spec_to_json(spec) for spec in self.inputs],
             "outputs": [_spec_to_json(spec) for spec in self.outputs],
+            **({"state": [list(pair) for pair in self.state]} if self.state else {}),
         }
 
     @classmethod
@@ -246,6 +266,7 @@ class Signature:
         return cls(
             inputs=tuple(_spec_from_json(spec, dims) for spec in data["inputs"]),
             outputs=tuple(_spec_from_json(spec, dims) for spec in data["outputs"]),
+            state=tuple((before, after) for before, after in data.get("state", ())),
         )
 
 

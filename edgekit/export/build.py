@@ -16,7 +16,7 @@ from edgekit.core.errors import BackendError, BundleError, UsageError, unknown
 from edgekit.core.files import explained
 from edgekit.export.verify import check_artifact, load_reference
 
-FORMATS = ("onnx", "openvino", "trt", "trt-rtx")
+FORMATS = ("onnx", "openvino", "trt", "trt-rtx", "sherpa")
 PRECISIONS = ("fp32", "fp16", "bf16")
 
 
@@ -32,6 +32,8 @@ class Request:
             raise unknown("format", self.format, FORMATS)
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
+        if self.format == "sherpa" and self.precision != "fp32":
+            raise UsageError(f"expected sherpa fp32, received {self.precision}", hint="leave out --precision")
 
     def __str__(self) -> str:
         return f"{self.format} {self.precision}"
@@ -60,7 +62,9 @@ def build(path: Path | str, request: Request, *, log: Callable[[str], None] | No
     with writing(path) as writer:
         bundle = open_bundle(path)  # as it is now that nobody else writes
         manifest = bundle.manifest
-        for name, graph in manifest.graphs.items():
+        # sherpa-onnx has no use for a graph of other inputs
+        names = ["infer"] if request.format == "sherpa" else list(manifest.graphs)
+        for name, graph in ((name, bundle.graph(name)) for name in names):
             artifact = build_artifact(bundle, writer, name, graph, request, log)
             artifact = check_artifact(bundle, name, artifact, load_reference(bundle, name))
             manifest = replace(manifest, graphs={**manifest.graphs, name: graph.with_artifact(artifact)})
@@ -98,6 +102,10 @@ def build_artifact(
             from edgekit.export.openvino import convert
 
             paths, details = convert(onnx_path, graph.signature, folder)
+        elif request.format == "sherpa":
+            from edgekit.export.sherpa import convert as convert_for_sherpa
+
+            paths, details = convert_for_sherpa(onnx_path, bundle, graph, folder)
         elif request.format != "onnx":
             from edgekit.export.tensorrt import build_engine, engine_key
 

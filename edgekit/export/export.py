@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import platform
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -20,9 +21,10 @@ from edgekit.core.bundle_writer import writing
 from edgekit.core.errors import AudioError, BackendError, BundleError, ExportError, UsageError
 from edgekit.core.reference import Reference
 from edgekit.core.settings import apply_settings, settings_to_dict
-from edgekit.core.signature import Dim, Signature
+from edgekit.core.signature import Signature
 from edgekit.export.build import check_free_space
 from edgekit.export.verify import MIN_LENGTHS, check_artifact, reference_asset
+from edgekit.runtime.chunks import InChunks, counted, whole
 from edgekit.runtime.features import open_features
 from edgekit.runtime.features.audio import load_audio
 from edgekit.runtime.samples import sample_clips
@@ -41,12 +43,12 @@ class ExportRequest:
 
     Attributes:
         family: a family's name.
-        checkpoint: a folder or a hub's name; None: random weights.
+        checkpoint: a folder or a hub's name; None: the variant's built-in weights, or random ones where it has none.
         variant: None: the checkpoint's own, or the family's default.
         head: None: the checkpoint's own, or the family's default.
         settings: `field=value` changes to the variant's sizes, for random weights only.
         audio: the user's recordings for the check, which the bundle keeps; none: the sample clips.
-        seed: of random weights.
+        seed: asks for random weights, also where there are built-in ones; None: 0 for those that are random anyway.
     """
 
     family: str
@@ -55,7 +57,7 @@ class ExportRequest:
     head: str | None = None
     settings: Sequence[str] = ()
     audio: Sequence[Path] = ()
-    seed: int = 0
+    seed: int | None = None
 
 
 def export(request: ExportRequest, out: Path | None = None, *, report: Report = lambda step: None) -> Bundle:
@@ -94,13 +96,13 @@ def export(request: ExportRequest, out: Path | None = None, *, report: Report = 
         ) from error
 
     signatures = model.config.graphs(model.head)
-    references = {name: make_reference(model, signature, audio, origin) for name, signature in signatures.items()}
+    references = {name: make_reference(model, name, audio, origin) for name in signatures}
     with writing(path) as writer:
         graphs: dict[str, Graph] = {}
         for name, signature in signatures.items():
             report(f"exporting graph {name} to ONNX")
             with writer.staging() as folder:
-                operators = export_onnx(model.module, signature, folder / "model.onnx")
+                operators = export_onnx(model.graph(name), signature, folder / "model.onnx")
                 file = writer.add(folder / "model.onnx", f"{name}-onnx-fp32")
             made = Artifact("onnx", "fp32", (file,), reason="not executed", details={"operators": operators})
             graphs[name] = Graph(signature, (made,))
@@ -133,57 +135,62 @@ def export(request: ExportRequest, out: Path | None = None, *, report: Report = 
         return writer.commit(manifest)
 
 
-def make_reference(model: LoadedModel, signature: Signature, audio: Sequence[Path], origin: str) -> Reference:
-    """The torch model's answers on recordings, each alone, at three lengths or more.
+def make_reference(model: LoadedModel, graph: str, audio: Sequence[Path], origin: str) -> Reference:
+    """What a graph's torch module answers on recordings, each alone, at three lengths or more.
 
     The recordings joined end to end are one item more; where they have fewer than three lengths, parts of the longest
-    are added. What is longer than the graph takes is cut.
+    are added. What is longer than the graph takes is cut. A graph with state gets them in chunks.
 
     Raises:
         AudioError: the recordings are too short to be cut into three lengths.
     """
-    import torch
-
-    data, lengths = (
-        next(spec for spec in signature.inputs if isinstance(spec.lengths_of, Dim) is counts)
-        for counts in (False, True)
-    )
-    assert isinstance(lengths.lengths_of, Dim)
-    longest = lengths.lengths_of.max
+    session = whole(TorchSession(model.graph(graph), model.config.graphs(model.head)[graph]))
+    data, lengths, axis = counted(session.signature.inputs, "an input")
+    longest = sys.maxsize if isinstance(session, InChunks) else axis.max
     features = open_features(model.features)
     waves = []
     for path in audio:
         wave = load_audio(path, features.sample_rate, min_samples=features.min_samples)
         num = len(features(wave))
         waves.append(wave if num <= longest else wave[: len(wave) * longest // num])
-    whole = max(waves, key=len)
+    longest_wave = max(waves, key=len)
     if len({len(features(wave)) for wave in waves}) < MIN_LENGTHS:
-        waves += [whole[: max(features.min_samples, len(whole) * part // 8)] for part in (3, 5, 7)]
+        waves += [longest_wave[: max(features.min_samples, len(longest_wave) * part // 8)] for part in (3, 5, 7)]
     waves.append(np.concatenate(waves))
     items = [features(wave)[:longest] for wave in waves]
     if len({len(x) for x in items}) < MIN_LENGTHS:
         enough = max(8 * features.samples_per_step, 8 * features.min_samples // 5 + 1)  # of which parts differ
         raise AudioError(
-            f"expected a recording to cut to {MIN_LENGTHS} lengths, received {len(whole) / features.sample_rate:g} s",
+            f"expected a recording to cut to {MIN_LENGTHS} lengths, received "
+            f"{len(longest_wave) / features.sample_rate:g} s",
             hint=f"give a recording of at least {math.ceil(100 * enough / features.sample_rate) / 100:g} s",
         )
-    inputs, outputs = [], []
-    for x in items:
-        item = {data.name: x[None], lengths.name: np.array([len(x)], lengths.dtype)}
+    inputs = tuple({data.name: x[None], lengths.name: np.array([len(x)], lengths.dtype)} for x in items)
+    return Reference(origin, inputs, tuple(session.run(item) for item in inputs))
+
+
+class TorchSession:
+    """A torch module that computes a graph, as a session."""
+
+    def __init__(self, module: Any, signature: Signature) -> None:
+        self._module, self.signature = module, signature
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        import torch
+
         with torch.no_grad():
-            answers = model.module(*(torch.from_numpy(item[spec.name]) for spec in signature.inputs))
-        inputs.append(item)
-        outputs.append({spec.name: answer.numpy() for spec, answer in zip(signature.outputs, answers)})
-    return Reference(origin, tuple(inputs), tuple(outputs))
+            answers = self._module(*(torch.from_numpy(inputs[spec.name]) for spec in self.signature.inputs))
+        return {spec.name: answer.numpy() for spec, answer in zip(self.signature.outputs, answers)}
 
 
 def _keep_what_is_worth_more(path: Path, family: str, model: LoadedModel) -> None:
-    """Refuse to write another model, or random weights, over a bundle."""
+    """Refuse to write another model, or weights that can be had again at any time, over a bundle."""
     try:
         old = open_bundle(path).manifest
     except BundleError:
         return  # nothing there, or nothing that can be read
-    if old.family != family or (old.weights != "random" and model.weights["source"] == "random"):
+    worth = {"random": 0, "built-in": 1}
+    if old.family != family or worth.get(old.weights, 2) > worth.get(model.weights["source"], 2):
         raise UsageError(
             f"{path} holds a {old.family} with {old.weights} weights, which would be lost",
             hint="choose another --out, or delete that folder first",
@@ -197,13 +204,21 @@ def _load(request: ExportRequest) -> tuple[str, LoadedModel]:
     if request.checkpoint is not None:
         if request.settings:
             raise UsageError("--set changes the sizes of random weights; a checkpoint has its own")
+        if request.seed is not None:
+            raise UsageError("--seed is of random weights; a checkpoint has its own")
         if request.variant is not None:
             family.variant(request.variant)
         head = None if request.head is None else family.head(request.head)
         return family.model.load_model(request.checkpoint, request.variant, head)
     variant, config = family.variant(request.variant)
-    config, head = apply_settings(config, request.settings), family.head(request.head)
-    return variant, family.model.random_model(config, head, request.seed)
+    head, builtin = family.head(request.head), family.builtin
+    if builtin is not None and builtin.variant == variant and not request.settings and request.seed is None:
+        _, model = family.model.load_model(builtin.folder, variant, head)
+        # not the folder, which is another on every machine
+        weights = {"source": "built-in", "licence": builtin.licence, "sha256": model.weights["sha256"]}
+        return variant, replace(model, weights=weights)
+    config = apply_settings(config, request.settings)
+    return variant, family.model.random_model(config, head, request.seed or 0)
 
 
 def _command(request: ExportRequest) -> str:
@@ -214,6 +229,7 @@ def _command(request: ExportRequest) -> str:
         words += [f"--{option}", value] if value else []
     for assignment in request.settings:
         words += ["--set", assignment]
+    words += ["--seed", str(request.seed)] if request.seed is not None else []
     for path in request.audio:
         words += ["--audio", str(path)]
     return shlex.join(words)

@@ -23,7 +23,15 @@ from edgekit.core.errors import (
 from edgekit.core.reference import Reference
 from edgekit.core.signature import Dim, Signature, TensorSpec
 from edgekit.runtime.backends.base import SessionOptions
-from edgekit.runtime.session import backend_for, backend_module, open_artifact, probe_format, remake_command
+from edgekit.runtime.chunks import whole
+from edgekit.runtime.session import (
+    backend_for,
+    backend_module,
+    has_backend,
+    open_artifact,
+    probe_format,
+    remake_command,
+)
 
 Arrays = dict[str, np.ndarray]
 
@@ -126,7 +134,7 @@ def _with_hinted(
     bundle: Bundle, graph: str, artifact: Artifact, reference: Reference, options: SessionOptions | None
 ) -> Artifact:
     """The artifact with a check of each precision that its backend computes from it by a hint, where it can here."""
-    if artifact.precision != "fp32" or artifact.parity is None:
+    if artifact.precision != "fp32" or artifact.parity is None or not has_backend(artifact.format):
         return artifact
     hinted = dict(artifact.details.get("hinted", {}))
     for precision in backend_module(backend_for(artifact.format)).HINTED_PRECISIONS:
@@ -173,6 +181,10 @@ def check_artifact(
         BundleError: a file is missing or altered, or the reference is too poor to hold anything to it.
     """
     options = replace(options or SessionOptions(), precision=artifact.precision)
+    if artifact.format == "sherpa":
+        from edgekit.export.sherpa import check
+
+        return check(bundle, artifact, reference, options)
     probe = probe_format(artifact.format)
     if not probe.usable:
         return replace(artifact, parity=None, reason=f"not executed: missing {probe.missing}", failed=False)
@@ -186,7 +198,7 @@ def check_artifact(
     except (BackendError, EngineError) as error:
         raise VerificationError(f"cannot be opened: {error.message}") from error
     try:
-        parity = check_answers(session, reference, TOLERANCES[artifact.precision])
+        parity = check_answers(whole(session), reference, TOLERANCES[artifact.precision])
     except UnavailableError as error:
         return replace(artifact, parity=None, reason=f"not executed: {error.message}", failed=False)
     except BackendError as error:

@@ -11,7 +11,7 @@ from edgekit.devices.measure import measure_latency
 from edgekit.runtime.backends.base import SessionOptions
 from edgekit.runtime.features.audio import load_audio
 from edgekit.runtime.samples import sample_clips
-from edgekit.runtime.session import open_artifact
+from edgekit.runtime.session import has_backend, open_artifact
 from edgekit.runtime.tasks.speech import SpeechGraph
 
 AUDIO_S = (1, 5, 10)
@@ -21,7 +21,7 @@ def measure_bundle(bundle: Bundle) -> list[dict[str, Any]]:
     """A row per verified artifact of the inference graph and length of audio (the sample clips, repeated)."""
     rows = []
     for artifact in bundle.graph().artifacts:
-        if artifact.parity is None:
+        if artifact.parity is None or not has_backend(artifact.format):
             continue
         # by artifact and not by backend: TensorRT's runs two formats
         session = open_artifact(bundle, "infer", artifact, SessionOptions(precision=artifact.precision))

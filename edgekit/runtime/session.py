@@ -36,6 +36,11 @@ def backend_for(format: str) -> str:
     raise UsageError(f"no backend runs the format {format!r}")
 
 
+def has_backend(format: str) -> bool:
+    """Whether edgekit runs a format; one that is made for another program it does not."""
+    return any(format in backend_module(name).FORMATS for name in BACKENDS)
+
+
 def probe_format(format: str) -> Probe:
     """What the backend of a format says of it on this machine: a backend may have a library per format."""
     probe: Probe = backend_module(backend_for(format)).probe(format)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -44,12 +44,13 @@ class LoadedModel:
     """A model with weights, ready to be exported.
 
     Attributes:
-        module: in evaluation mode; its `forward` takes the graph's inputs in order and returns its outputs.
+        module: in evaluation mode; its `forward` takes the first graph's inputs in order and returns its outputs.
         config: its sizes.
         head: the head that it carries.
         features: the manifest's `features`, where the checkpoint knows better than `config.features()`.
         output: how its answer is read, the manifest's `output` (tokens are an asset).
         tokens: one label per output class, for heads that name classes.
+        others: the modules of the other graphs, by name.
         weights: the manifest's `provenance.weights`: `{"source": "random", "seed": 0}`, ...
     """
 
@@ -60,6 +61,11 @@ class LoadedModel:
     output: dict[str, Any]
     weights: dict[str, Any]
     tokens: tuple[str, ...] = ()
+    others: Mapping[str, torch.nn.Module] = field(default_factory=dict)
+
+    def graph(self, name: str) -> torch.nn.Module:
+        """The module of a graph."""
+        return self.others.get(name, self.module)
 
 
 class ModelCode(Protocol):
@@ -79,6 +85,21 @@ class ModelCode(Protocol):
 
 
 @dataclass(frozen=True)
+class Builtin:
+    """Trained weights that a family brings.
+
+    Attributes:
+        variant: whose they are.
+        folder: a checkpoint of it, with LICENSE and training.json beside it.
+        licence: of the weights, as SPDX names it; the code has its own.
+    """
+
+    variant: str
+    folder: Path
+    licence: str
+
+
+@dataclass(frozen=True)
 class Family:
     """A kind of model.
 
@@ -92,6 +113,7 @@ class Family:
         small: settings (`field=value`) that make any variant small enough to be built and exported in seconds, for
             tests that run over every family.
         training: the dotted name of its `recipe.py`, whose `RECIPES` are the ways in which it learns; None: it cannot.
+        builtin: the trained weights of one variant; None: weights are random without a checkpoint.
     """
 
     name: str
@@ -102,6 +124,7 @@ class Family:
     code: str
     small: tuple[str, ...] = ()
     training: str | None = None
+    builtin: Builtin | None = None
 
     @property
     def model(self) -> ModelCode:

@@ -278,7 +278,7 @@ def test_wrong_usage_is_answered(
 
 
 @pytest.mark.parametrize(
-    "arguments", ["nosuch", "transcrib", "inspect", "inspect A B", "transcribe TOY A --threads 0", "list --yaml"]
+    "arguments", ["nosuch", "transcrib", "verify", "inspect A B", "transcribe TOY A --threads 0", "list --yaml"]
 )
 def test_what_cannot_be_parsed_is_wrong_usage(
     cli: Cli, toy_bundle: Path, recordings: list[Path], arguments: str

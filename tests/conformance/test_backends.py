@@ -17,6 +17,7 @@ from edgekit.export.tensorrt import build_engine, find_builder
 from edgekit.export.verify import TOLERANCES, batch, check_answers, load_reference, unbatch
 from edgekit.runtime.backends.base import SessionOptions
 from edgekit.runtime.backends.openvino import precisions
+from edgekit.runtime.chunks import Chunks, InChunks
 from edgekit.runtime.session import open_session
 
 EXECUTED = [("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16")]
@@ -53,6 +54,33 @@ def test_batched_equals_alone_whatever_stands_in_the_padding(
             assert row[spec.name].shape == alone[spec.name].shape == expected[spec.name].shape
             np.testing.assert_allclose(row[spec.name], alone[spec.name], atol=tolerance.atol, rtol=tolerance.rtol)
             np.testing.assert_allclose(row[spec.name], expected[spec.name], atol=tolerance.atol, rtol=tolerance.rtol)
+
+
+@pytest.mark.parametrize(("backend", "precision"), EXECUTED)
+def test_a_graph_with_state_answers_in_chunks(small_bundle: Bundle, backend: str, precision: str) -> None:
+    """Recordings of different lengths, alone and as streams of one batch, in chunks of every size that is a bucket's."""
+    graphs = [name for name, graph in small_bundle.manifest.graphs.items() if graph.signature.state]
+    if not graphs:
+        pytest.skip("this family has no graph with state")
+    if backend == "openvino" and precision not in precisions():
+        pytest.skip(f"this CPU does not compute in {precision}")
+    tolerance = TOLERANCES[precision]
+    for name in graphs:
+        session = open_session(small_bundle, name, backend=backend, options=SessionOptions(precision=precision))
+        reference = load_reference(small_bundle, name)
+        onnx_session = open_session(small_bundle, name, backend="onnxruntime")
+        for steps in {size for bucket in Chunks(session.signature).data.shape[1].buckets for size in bucket[1:]}:  # type: ignore[union-attr]
+            graph = InChunks(session, steps)
+            together = graph.run(batch(graph.signature, reference.inputs))
+            rows = unbatch(graph.signature, together, reference.inputs)
+            first = steps == Chunks(session.signature).num_steps
+            for row, item, expected in zip(rows, reference.inputs, reference.outputs):
+                wanted = expected if first else InChunks(onnx_session, steps).run(item)
+                for spec in graph.signature.outputs:
+                    for answer in (row, graph.run(item)):
+                        np.testing.assert_allclose(
+                            answer[spec.name], wanted[spec.name], atol=tolerance.atol, rtol=tolerance.rtol
+                        )
 
 
 @pytest.mark.parametrize("precision", sorted(TOLERANCES))

@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+import edgekit
 from edgekit.core.bundle import MANIFEST, SCHEMA, Artifact, Bundle, Manifest, open_bundle
 from edgekit.core.bundle_writer import BundleWriter, writing
 from edgekit.core.errors import BundleError, EdgekitError
@@ -50,6 +51,14 @@ def names(path: Path) -> set[str]:
 def named(path: Path) -> set[str]:
     """What a bundle's folder holds where nothing is left over."""
     return {MANIFEST, ".lock"} | {file.name for file in open_bundle(path).manifest.files()}
+
+
+def test_nothing_is_written_inside_the_installed_package() -> None:
+    place = Path(edgekit.__file__).parent / "runtime" / "builtin" / "another"
+    with pytest.raises(BundleError, match="belongs to the installed edgekit and stays as it is") as caught:
+        writing(place).__enter__()
+    assert caught.value.hint == "choose another --out"
+    assert not place.exists()
 
 
 def in_a_fork(work: Callable[[], None]) -> int:

@@ -88,7 +88,7 @@ def test_onnx_in_bf16_says_that_no_cpu_executed_it(toy_bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("format", "precision", "message", "hint"),
     [
-        ("opnvino", "fp32", "expected a format among onnx, openvino, trt, trt-rtx; received 'opnvino'", "openvino"),
+        ("opnvino", "fp32", "expected a format among onnx, openvino, trt, trt-rtx, sherpa; received", "openvino"),
         ("trt_rtx", "fp32", "expected a format among", "trt-rtx"),
         ("onnx", "fp61", "expected a precision among fp32, fp16, bf16; received 'fp61'", "fp16"),
     ],

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,12 +38,13 @@ from edgekit.core.errors import (
 torch = pytest.importorskip("torch", reason="exports modules of torch")
 pytest.importorskip("onnxruntime", reason="executes what was exported")
 
+from edgekit.core.files import sha256_of  # noqa: E402
 from edgekit.core.settings import apply_settings  # noqa: E402
 from edgekit.core.signature import Dim, Signature  # noqa: E402
 from edgekit.export import verify  # noqa: E402
 from edgekit.export.build import Request, build  # noqa: E402
 from edgekit.export.export import MAX_AUDIO, ExportRequest, export, make_reference  # noqa: E402
-from edgekit.train.family import LoadedModel, families  # noqa: E402
+from edgekit.train.family import Builtin, LoadedModel, families  # noqa: E402
 
 FAMILY = "hubert-student"
 SMALL = families()[FAMILY].small
@@ -227,6 +229,57 @@ def test_a_checkpoint_answers_as_in_transformers(hubert: Path, tmp_path: Path) -
         np.testing.assert_allclose(received.frames, expected[0].numpy(), atol=1e-4, rtol=1e-3)
 
 
+@pytest.fixture
+def with_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """DisConformer made small, with built-in weights of variant t: their folder."""
+    from edgekit.train.families.disconformer.model import build as build_module
+    from edgekit.train.families.disconformer.model import save_model
+    from edgekit.train.tokens import LETTERS
+
+    family, folder = families()["disconformer"], tmp_path / "weights"
+    config = apply_settings(family.variants["t"], family.small)
+    save_model(folder, build_module(config, "ctc"), config, "t", LETTERS)
+    small = replace(family, variants={"t": config, "s": config}, builtin=Builtin("t", folder, "CC0-1.0"))
+    monkeypatch.setitem(families(), "disconformer", small)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("asked", "source"),
+    [
+        ({"head": "ctc"}, "built-in"),
+        ({"variant": "t", "head": "embedding"}, "built-in"),
+        ({"variant": "s", "head": "embedding"}, "random"),
+        ({"settings": ["kernel=5"], "head": "embedding"}, "random"),
+        ({"seed": 0, "head": "embedding"}, "random"),
+    ],
+    ids=str,
+)
+def test_built_in_weights_are_exported_where_nothing_else_is_asked_for(
+    with_weights: Path, tmp_path: Path, asked: dict[str, Any], source: str
+) -> None:
+    weights = export(ExportRequest("disconformer", **asked), tmp_path / "bundle").manifest.provenance["weights"]
+    if source == "random":
+        assert weights == {"source": "random", "seed": 0}
+    else:
+        sha256 = {"model.safetensors": sha256_of(with_weights / "model.safetensors")}
+        assert weights == {"source": "built-in", "licence": "CC0-1.0", "sha256": sha256}
+
+
+def test_built_in_weights_are_not_written_over_a_checkpoints(with_weights: Path, tmp_path: Path) -> None:
+    mine = export(ExportRequest("disconformer", str(with_weights), head="embedding"), tmp_path / "bundle")
+    before = content(mine.path)
+    with pytest.raises(UsageError, match="holds a disconformer with checkpoint weights, which would be lost"):
+        export(ExportRequest("disconformer", head="embedding"), mine.path)
+    assert content(mine.path) == before
+
+
+def test_a_seed_is_for_random_weights(hubert: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--seed is of random weights; a checkpoint has its own"):
+        export(ExportRequest("hubert", str(hubert), seed=0), tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
 def test_settings_are_for_random_weights(hubert: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--set changes the sizes of random weights; a checkpoint has its own"):
         export(ExportRequest("hubert", str(hubert), settings=["hidden_size=64"]), tmp_path / "bundle")
@@ -272,7 +325,7 @@ def test_random_weights_are_not_written_over_a_checkpoints(tiny_bundle: Path) ->
 
 def test_a_bundle_keeps_the_command_that_makes_it_again(small: Bundle, tiny: Path, tmp_path: Path) -> None:
     settings = " ".join(f"--set {setting}" for setting in SMALL)
-    assert small.manifest.provenance["command"] == f"edgekit export {FAMILY} {settings}"
+    assert small.manifest.provenance["command"] == f"edgekit export {FAMILY} {settings} --seed 7"
     named = recording(tmp_path / "my voice.wav", 2)
     bundle = export(ExportRequest("tiny", variant="one", head="embedding", audio=[named]), tmp_path / "bundle")
     command = bundle.manifest.provenance["command"]
@@ -302,7 +355,7 @@ def test_whatever_is_recorded_the_reference_has_three_lengths(
 ) -> None:
     model, signature = small_model
     paths = [recording(tmp_path / f"{index}.wav", duration, index) for index, duration in enumerate(seconds)]
-    reference = make_reference(model, signature, paths, "real")
+    reference = make_reference(model, "infer", paths, "real")
     time_axis = next(spec.lengths_of for spec in signature.inputs if isinstance(spec.lengths_of, Dim))
     lengths = [int(item["x_lens"][0]) for item in reference.inputs]
     assert len(set(lengths)) >= 3
@@ -318,9 +371,9 @@ def test_a_recording_too_short_for_three_lengths_is_told_what_is_enough(
     small_model: tuple[LoadedModel, Signature], tmp_path: Path
 ) -> None:
     with pytest.raises(AudioError, match=r"expected a recording to cut to 3 lengths, received 0\.03 s") as caught:
-        make_reference(*small_model, [recording(tmp_path / "short.wav", 0.03)], "real")
+        make_reference(small_model[0], "infer", [recording(tmp_path / "short.wav", 0.03)], "real")
     assert caught.value.hint == "give a recording of at least 0.08 s"
-    make_reference(*small_model, [recording(tmp_path / "enough.wav", 0.08)], "real")
+    make_reference(small_model[0], "infer", [recording(tmp_path / "enough.wav", 0.08)], "real")
 
 
 def test_an_export_that_fails_its_check_leaves_nothing_or_the_old_bundle(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,11 +54,11 @@ def load_audio(path: str | os.PathLike[str], sample_rate: int = 16000, *, min_sa
     try:
         # a name need not be text
         with soundfile.SoundFile(os.fsencode(path)) as file:
-            resampler = _Resampler(file.samplerate, sample_rate)
+            resampler, parts = Resampler(file.samplerate, sample_rate), []
             _check_data_size(path, file.extra_info)
             num_read = 0
             while len(block := file.read(_FRAMES_PER_BLOCK, dtype="float32", always_2d=True)):
-                resampler.feed(_mono(block, f"{path} from frame {num_read}"))
+                parts.append(resampler.feed(mono(block, f"{path} from frame {num_read}")))
                 num_read += len(block)
             num_expected = file.frames
             states_length = file.format not in ("MP3", "MPEG") or _has_length_tag(path)
@@ -68,7 +69,7 @@ def load_audio(path: str | os.PathLike[str], sample_rate: int = 16000, *, min_sa
         ) from error
     if num_read < num_expected and states_length:
         raise _cut_short(path, f"{num_expected} frames", str(num_read))
-    return _long_enough(resampler.finish(), sample_rate, min_samples, str(path))
+    return _long_enough(_finished(resampler, parts), sample_rate, min_samples, str(path))
 
 
 def as_waveform(
@@ -107,10 +108,10 @@ def as_waveform(
             samples = samples.astype(np.float32)
     else:
         raise AudioError(f"expected samples of float32, float64, int16 or int32, received {name} in {where}")
-    resampler = _Resampler(sample_rate, target)
+    resampler, parts = Resampler(sample_rate, target), []
     if len(samples):
-        resampler.feed(_mono(samples.reshape(len(samples), -1), where))
-    return _long_enough(resampler.finish(), target, min_samples, where)
+        parts.append(resampler.feed(mono(samples.reshape(len(samples), -1), where)))
+    return _long_enough(_finished(resampler, parts), target, min_samples, where)
 
 
 def normalise(waveform: Float32) -> Float32:
@@ -150,8 +151,15 @@ def windows(num_samples: int, window: int, overlap: int, *, multiple_of: int = 1
     return [(start, min(start + window, num_samples)) for start in starts]
 
 
-class _Resampler:
-    """Mono blocks at one rate in, one waveform at another rate out."""
+class Resampler:
+    """Mono blocks at one rate in, blocks at another rate out.
+
+    Args:
+        source, target: rates, Hz.
+
+    Raises:
+        AudioError: a rate that no recording has.
+    """
 
     def __init__(self, source: float, target: float) -> None:
         if not MIN_RATE <= source <= MAX_RATE:
@@ -160,18 +168,18 @@ class _Resampler:
                 hint="give the rate at which it was recorded",
             )
         self._stream = soxr.ResampleStream(source, target, 1, "float32", "HQ") if source != target else None
-        self._parts: list[Float32] = []
 
-    def feed(self, block: Float32, *, last: bool = False) -> None:
-        self._parts.append(block if self._stream is None else self._stream.resample_chunk(block, last=last))
-
-    def finish(self) -> Float32:
-        self.feed(np.empty(0, np.float32), last=True)
-        waveform = np.concatenate(self._parts)
-        return np.clip(waveform, -1.0, 1.0, out=waveform)
+    def feed(self, block: Float32, *, last: bool = False) -> Float32:
+        """What the next block, float32 [n], gives; not every block gives something, and the last one gives the rest."""
+        given = block if self._stream is None else self._stream.resample_chunk(block, last=last)
+        return np.clip(given, -1.0, 1.0)
 
 
-def _mono(block: Float32, where: str) -> Float32:
+def _finished(resampler: Resampler, parts: Sequence[Float32]) -> Float32:
+    return np.concatenate([*parts, resampler.feed(np.empty(0, np.float32), last=True)])
+
+
+def mono(block: Float32, where: str) -> Float32:
     """The mean over the channels of [n, channels], n > 0, after a look at its range."""
     mono: Float32 = block.mean(axis=1) if block.shape[1] > 1 else block[:, 0]
     peak = np.abs(mono).max()

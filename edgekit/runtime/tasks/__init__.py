@@ -10,10 +10,11 @@ from typing import Any
 from edgekit.core.bundle import open_bundle
 from edgekit.core.errors import BundleError
 from edgekit.runtime.backends.base import SessionOptions
+from edgekit.runtime.builtin import builtin_bundle
 
 
 def load(
-    bundle: Path | str,
+    bundle: Path | str | None = None,
     *,
     backend: str | None = None,
     device: str | None = None,
@@ -24,7 +25,7 @@ def load(
     """Open a bundle for its task: `edgekit.load("hubert-student-deep-thin-fbank").transcribe("speech.wav")`.
 
     Args:
-        bundle: the folder that `edgekit export` wrote.
+        bundle: the folder that `edgekit export` wrote; None: the built-in model.
         backend: "onnxruntime", "openvino" or "tensorrt"; None: the first that is usable here.
         device: "cpu", "cuda", ...; None: the backend's first.
         precision: "fp32", "fp16" or "bf16".
@@ -35,7 +36,7 @@ def load(
         BundleError: no bundle, an altered one, or one for a task that this edgekit does not know.
         BackendError: the backend, device or precision asked for is absent.
     """
-    opened = open_bundle(bundle)
+    opened = open_bundle(builtin_bundle() if bundle is None else bundle)
     known = {module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__) if module.name != "speech"}
     if opened.manifest.task not in known:
         raise BundleError(

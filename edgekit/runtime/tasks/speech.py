@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Union
@@ -12,7 +11,8 @@ import numpy as np
 
 from edgekit.core.bundle import Bundle
 from edgekit.core.errors import BundleError
-from edgekit.core.signature import Derived, Dim, TensorSpec
+from edgekit.core.signature import Derived, Dim
+from edgekit.runtime.chunks import counted
 from edgekit.runtime.features import open_features
 from edgekit.runtime.features.audio import as_waveform, load_audio, windows
 from edgekit.runtime.session import CheckedSession
@@ -68,8 +68,8 @@ class SpeechGraph:
     def __init__(self, bundle: Bundle, session: CheckedSession) -> None:
         self.features = open_features(bundle.manifest.features)
         self.session = session
-        self._data, self._lengths, steps = _counted(session.signature.inputs, "an input")
-        self._output, self._output_lengths, frames = _counted(session.signature.outputs, "an output")
+        self._data, self._lengths, steps = counted(session.signature.inputs, "an input")
+        self._output, self._output_lengths, frames = counted(session.signature.outputs, "an output")
         if not isinstance(steps, Dim) or (frames.name if isinstance(frames, Dim) else frames.of) != steps.name:
             raise BundleError(f"expected frames that follow from {steps}, the axis of {self._data}; received {frames}")
         self._hop = self.features.samples_per_step * (frames.over if isinstance(frames, Derived) else 1)
@@ -118,14 +118,3 @@ class SpeechGraph:
             features_s += between - before
             inference_s += time.perf_counter() - between
         return answered, Timing(len(wave) / rate, features_s, inference_s)
-
-
-def _counted(specs: Sequence[TensorSpec], where: str) -> tuple[TensorSpec, TensorSpec, Dim | Derived]:
-    """The first tensor `[batch, time, ...]`, the tensor that counts how much of its time is valid, and that axis."""
-    for lengths in specs:
-        for data in specs:
-            if lengths.lengths_of is not None and data.lengths_of is None and lengths.lengths_of in data.shape[1:2]:
-                return data, lengths, lengths.lengths_of
-    raise BundleError(
-        f"expected {where} [batch, time, ...] and one that counts its time, received {'; '.join(map(str, specs))}"
-    )

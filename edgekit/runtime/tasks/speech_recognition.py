@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from edgekit.core.bundle import Bundle
@@ -14,8 +15,12 @@ from edgekit.runtime.backends.base import SessionOptions
 from edgekit.runtime.decode.beam import PrefixBeam
 from edgekit.runtime.decode.ctc import Token, Word, greedy, join_windows, merge_windows, words
 from edgekit.runtime.decode.decoding import Decoder, Decoding
-from edgekit.runtime.session import open_session
+from edgekit.runtime.session import CheckedSession, open_session
+from edgekit.runtime.streaming import Endpoint, SpeechStream
 from edgekit.runtime.tasks.speech import Audio, SpeechGraph, Timing, Window
+
+STREAM = "stream"
+"""The graph that takes a recording in chunks."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,9 @@ class SpeechRecognition:
             raise BundleError(
                 f"expected an output of kind 'ctc', received {output.get('kind')!r}", hint="pip install -U edgekit"
             )
-        self.bundle = bundle
+        self.bundle, self._backend, self._options = bundle, backend, options
         self._graph = SpeechGraph(bundle, open_session(bundle, backend=backend, options=options))
+        self._stream_session: CheckedSession | None = None
         self.labels, self._blank, self._delimiter = _labels(bundle, self._graph.width)
         self._decoder: Decoder | None = None
 
@@ -99,6 +105,49 @@ class SpeechRecognition:
         decoding_s = time.perf_counter() - before
         return Transcript(
             " ".join(word.text for word in spoken), tuple(spoken), timing.audio_s, _total(timing) + decoding_s
+        )
+
+    def stream(
+        self,
+        sample_rate: float,
+        *,
+        decoding: Decoding | None = None,
+        endpoint: Endpoint | None = Endpoint(),  # noqa: B008  (it is frozen)
+        chunk_s: float | None = None,
+        allow_random_weights: bool = False,
+    ) -> SpeechStream:
+        """Recognise while it is spoken; several streams may go on side by side, each in a thread or in turns.
+
+        Args:
+            sample_rate: of the samples that will come, Hz.
+            decoding: a beam search for each utterance; None: greedy.
+            endpoint: when an utterance is over; None: when the stream is.
+            chunk_s: seconds of sound per chunk; None: what the bundle holds for best.
+            allow_random_weights: as in `transcribe`.
+
+        Raises:
+            BundleError: it holds no graph that streams, or random weights.
+            AudioError: a sample rate that no recording has.
+            DecodingError: as `search`.
+        """
+        require_trained(self.bundle, allow_random_weights)
+        if STREAM not in self.bundle.manifest.graphs:
+            raise BundleError(
+                f"expected a graph {STREAM!r} in {self.bundle.path}, {self.bundle.manifest.family} has none",
+                hint="a disconformer streams: edgekit export disconformer",
+            )
+        if self._stream_session is None:
+            self._stream_session = open_session(self.bundle, STREAM, backend=self._backend, options=self._options)
+        return SpeechStream(
+            self._stream_session,
+            self._graph.features,
+            self.labels,
+            self._blank,
+            self._delimiter,
+            sample_rate=sample_rate,
+            search=None if decoding is None else partial(self.search, decoding),
+            endpoint=endpoint,
+            chunk_s=chunk_s,
         )
 
     def _tokens(self, answered: Sequence[Window], search: PrefixBeam | None) -> Sequence[Token]:

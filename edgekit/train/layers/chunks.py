@@ -18,24 +18,20 @@ class ChunkSettings:
     Attributes:
         share: the share of batches that are seen in chunks, 0..1; 0: the model is for whole recordings only.
         smallest, largest: frames of a chunk, drawn between them.
-        left_frames: frames before its chunk that a frame may see.
     """
 
     share: float = 0.5
     smallest: int = 4
     largest: int = 32
-    left_frames: int = 64
 
     def __post_init__(self) -> None:
-        if not (0 <= self.share <= 1 and 1 <= self.smallest <= self.largest and self.left_frames >= 0):
-            raise ValueError(
-                f"share must be in 0..1, 1 <= smallest <= largest and left_frames not negative, got {self}"
-            )
+        if not (0 <= self.share <= 1 and 1 <= self.smallest <= self.largest):
+            raise ValueError(f"share must be in 0..1 and 1 <= smallest <= largest, got {self}")
 
-    def draw(self, num_frames: int, device: torch.device) -> Tensor | None:
+    def draw(self, num_frames: int, left_frames: int, device: torch.device) -> Tensor | None:
         """A mask `[T, T]` for one batch, from torch's generator; None: every frame sees all."""
         seen, size = torch.rand(()), torch.randint(self.smallest, self.largest + 1, ())
-        return chunk_mask(num_frames, int(size), self.left_frames, device) if float(seen) < self.share else None
+        return chunk_mask(num_frames, int(size), left_frames, device) if float(seen) < self.share else None
 
 
 def chunk_mask(num_frames: int, chunk: int, left_frames: int, device: torch.device | None = None) -> Tensor:

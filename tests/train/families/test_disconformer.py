@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from edgekit.core.errors import CheckpointError
+from edgekit.export.export import TorchSession
+from edgekit.runtime.chunks import InChunks, Stateful
 from edgekit.runtime.features.fbank import Fbank
-from edgekit.train.families.disconformer.config import VARIANTS, Config
+from edgekit.train.families.disconformer.config import STRIDE, VARIANTS, WINDOW, Config
 from edgekit.train.families.disconformer.model import Block, DisConformer, build, load_model, save_model
+from edgekit.train.families.disconformer.streaming import Streaming
+from edgekit.train.layers.chunks import chunk_mask
 from edgekit.train.tokens import LETTERS
 
 SMALL = Config(
@@ -169,23 +172,8 @@ def test_attention_is_that_of_transformers() -> None:
         reordered = ours.position.weight.view(16, 8, 2).transpose(1, 2).flatten(1)
         expected = theirs(x, relative_position_embeddings=interleaved[None])[0]
         ours.position.weight.copy_(reordered)
-        answer = ours(x, x, table, torch.zeros(1))
+        answer = ours(x, table, torch.zeros(1))
     torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-5)
-
-
-def test_queries_at_the_end_of_more_keys_answer_as_in_the_whole() -> None:
-    """What streaming relies on: the last frames, attending to all, as offline."""
-    from edgekit.train.layers.conformer.groups import AttentionGroup
-    from edgekit.train.layers.conformer.positions import distance_table
-
-    torch.manual_seed(0)
-    group = AttentionGroup(16, 2, 8, bias=True)
-    nn.init.normal_(group.position_bias)
-    x = torch.randn(1, 12, 16)
-    whole = group(x, x, distance_table(12, 12, 16, x), torch.zeros(1))
-    for num_queries in (1, 2, 5):
-        last = group(x[:, -num_queries:], x, distance_table(num_queries, 12, 16, x), torch.zeros(1))
-        torch.testing.assert_close(last, whole[:, -num_queries:], rtol=1e-4, atol=1e-5)
 
 
 def test_the_convolution_looks_back_only_and_goes_on_from_its_memory() -> None:
@@ -195,9 +183,59 @@ def test_the_convolution_looks_back_only_and_goes_on_from_its_memory() -> None:
     x, valid = torch.randn(1, 20, 32), torch.ones(1, 20, 1, dtype=torch.bool)
     nothing = torch.zeros(1, 24, 6)
     whole, _ = module(x, valid, nothing)
-    first, memory = module(x[:, :3], valid[:, :3], nothing)
-    second, _ = module(x[:, 3:], valid[:, 3:], memory)
+    first, gated = module(x[:, :8], valid[:, :8], nothing)
+    second, _ = module(x[:, 8:], valid[:, 8:], gated[:, :, -6:])
     torch.testing.assert_close(torch.cat((first, second), 1), whole, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("active", [(), (0, 2)])
+@pytest.mark.parametrize("chunk", [1, 4, 8, 32])
+def test_chunk_by_chunk_equals_the_whole_under_the_same_mask(active: tuple[int, ...], chunk: int) -> None:
+    """Three recordings in one batch, two of which end earlier, within a chunk."""
+    config = replace(SMALL, active=active, left_frames=10)
+    module = lively(config).deploy()
+    x, lengths = torch.randn(3, 300, 80), torch.tensor([300, 211, 57])
+    with torch.no_grad():
+        mask = chunk_mask(config.frames.of_size(300), chunk, config.left_frames)
+        h, frames = module.encoder(x, lengths, (), mask)
+        expected, unmasked = module.head(h).log_softmax(-1), module(x, lengths)[0]
+    session = InChunks(
+        TorchSession(Streaming(module, config).eval(), config.graphs("ctc")["stream"]), WINDOW + STRIDE * (chunk - 1)
+    )
+    answer = session.run({"x": x.numpy(), "x_lens": lengths.numpy()})
+    assert answer["log_probs_lens"].tolist() == frames.tolist()
+    for index, size in enumerate(frames.tolist()):
+        np.testing.assert_allclose(answer["log_probs"][index, :size], expected[index, :size], rtol=1e-4, atol=1e-5)
+    # and the mask does matter
+    assert float((unmasked - expected)[0].abs().max()) > 0.05
+
+
+def test_items_of_one_batch_may_take_chunks_of_different_sizes() -> None:
+    """Two streams, one of which gets two frames while the other gets eight: both go on as if alone."""
+    config = replace(SMALL, left_frames=10)
+    signature = config.graphs("ctc")["stream"]
+    session = TorchSession(Streaming(lively(config).deploy(), config).eval(), signature)
+    x = torch.randn(2, 200, 80).numpy()
+    together, at = Stateful(session, 2), [0, 0]
+    answers: list[list[np.ndarray]] = [[], []]
+    for step in range(6):
+        sizes = (8, 2) if step % 2 else (3, 8)
+        part = np.zeros((2, 35, 80), np.float32)
+        for item in range(2):
+            window = WINDOW + STRIDE * (sizes[item] - 1)
+            part[item, :window] = x[item, at[item] : at[item] + window]
+            at[item] += STRIDE * sizes[item]
+        lengths = np.array([WINDOW + STRIDE * (size - 1) for size in sizes])
+        out = together.step({"x": part, "x_lens": lengths})["log_probs"]
+        for item in range(2):
+            answers[item].append(out[item, : sizes[item]])
+    for item in range(2):
+        alone, start = Stateful(session), 0
+        for answer in answers[item]:
+            window = WINDOW + STRIDE * (len(answer) - 1)
+            given = {"x": x[item : item + 1, start : start + window], "x_lens": np.array([window])}
+            np.testing.assert_allclose(alone.step(given)["log_probs"][0], answer, rtol=1e-4, atol=1e-5)
+            start += STRIDE * len(answer)
 
 
 def test_a_checkpoint_comes_back(tmp_path: Path, frames: tuple[torch.Tensor, torch.Tensor]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from edgekit.train.families.disconformer.config import VARIANTS
-from edgekit.train.family import Family
+from edgekit.train.family import Builtin, Family
 
 FAMILY = Family(
     name="disconformer",
@@ -13,6 +15,7 @@ FAMILY = Family(
     heads={"ctc": "speech-recognition", "embedding": "speech-embedding"},
     code="edgekit.train.families.disconformer.model",
     training="edgekit.train.families.disconformer.recipe",
+    builtin=Builtin("t", Path(__file__).parent / "builtin", licence="CC-BY-SA-4.0"),
     small=(
         "width=32",
         "num_layers=1",

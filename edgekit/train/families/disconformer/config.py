@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from edgekit.core.signature import Derived, Dim, Signature, TensorSpec
@@ -14,9 +14,24 @@ NUM_BINS = 80
 WINDOW, STRIDE = 7, 4
 """Log-mel frames that one frame of the stream reads, and from one to the next."""
 
+MAX_CHUNK = 32
+"""The most frames of the stream that a chunk may have."""
+
 _BATCH = Dim("batch", ((1, 1, 16),))
 _TIME = Dim("time", ((WINDOW, 100, 200), (201, 350, 500), (501, 750, 1000), (1001, 2000, 3000)))
-_POSITIVE = ("width", "num_layers", "num_heads", "head_width", "feed_forward", "channels", "kernel", "vocab_size")
+# chunks of 320 ms, and of twice as much
+_CHUNK = Dim("time", ((WINDOW, 35, 35), (36, 67, WINDOW + STRIDE * (MAX_CHUNK - 1))))
+_POSITIVE = (
+    "width",
+    "num_layers",
+    "num_heads",
+    "head_width",
+    "feed_forward",
+    "channels",
+    "kernel",
+    "vocab_size",
+    "left_frames",
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +50,7 @@ class Config:
         augment_heads, augment_feed_forward, augment_channels: one augment net's share of each module.
         active: augment nets in the deployed graph, from 0; (): the core alone.
         dropout: while training, 0..1.
+        left_frames: frames before its chunk that a frame may see where a recording is answered in chunks.
     """
 
     width: int
@@ -51,11 +67,14 @@ class Config:
     augment_channels: int = 24
     active: tuple[int, ...] = ()
     dropout: float = 0.1
+    left_frames: int = 64
 
     def __post_init__(self) -> None:
         for name in _POSITIVE:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.kernel < 2:
+            raise ValueError(f"kernel must be at least 2, got {self.kernel}")
         if self.width % 2:
             raise ValueError(f"width must be even, got {self.width}")
         augments = (self.num_augments, self.augment_heads, self.augment_feed_forward, self.augment_channels)
@@ -93,7 +112,26 @@ class Config:
             TensorSpec(output[0], "float32", (_BATCH, self.frames, output[1])),
             TensorSpec(f"{output[0]}_lens", "int64", (_BATCH,), lengths_of=self.frames),
         )
-        return {"infer": Signature(inputs, outputs)}
+        infer = Signature(inputs, outputs)
+        return {"infer": infer, "stream": self._stream(infer)} if head == "ctc" else {"infer": infer}
+
+    def _stream(self, infer: Signature) -> Signature:
+        """The same of a chunk, and what is remembered of those before it (`streaming.Streaming`)."""
+        units = (self.num_heads + len(self.active) * self.augment_heads) * self.head_width
+        channels = self.channels + len(self.active) * self.augment_channels
+        memory = {
+            "keys_values": ("float32", (_BATCH, self.left_frames, self.num_layers, 2, units)),
+            "gated": ("float32", (_BATCH, self.kernel - 1, self.num_layers, channels)),
+            "processed": ("int64", (_BATCH,)),
+        }
+        x, x_lens = infer.inputs
+        inputs = (
+            replace(x, shape=(_BATCH, _CHUNK, NUM_BINS)),
+            replace(x_lens, lengths_of=_CHUNK),
+            *(TensorSpec(name, dtype, shape) for name, (dtype, shape) in memory.items()),
+        )
+        outputs = (*infer.outputs, *(TensorSpec(f"next_{name}", *like) for name, like in memory.items()))
+        return Signature(inputs, outputs, tuple((name, f"next_{name}") for name in memory))
 
     def features(self) -> dict[str, Any]:
         # the graph needs a whole window of log-mel frames

@@ -61,7 +61,7 @@ class Block(nn.Module):
         x_BTD = self.norms["feed_forward_1"](h_BTD)
         h_BTD = h_BTD + 0.5 * self.dropout(sum(group["feed_forward_1"](x_BTD) for group in groups))
         x_BTD = self.norms["attention"](h_BTD)
-        h_BTD = h_BTD + self.dropout(sum(group["attention"](x_BTD, x_BTD, table_RD, bias) for group in groups))
+        h_BTD = h_BTD + self.dropout(sum(group["attention"](x_BTD, table_RD, bias) for group in groups))
         x_BTD = self.norms["convolution"](h_BTD)
         answers = []
         for group in groups:
@@ -218,8 +218,10 @@ def _loaded(module: DisConformer, config: Config, head: str, tokens: Sequence[st
     if head != "ctc":
         output: dict[str, Any] = {"kind": "embedding", "frame_s": config.frame_s}
         return LoadedModel(module, config, head, config.features(), output, weights)
-    described = ctc_output(tuple(tokens), config.frame_s)
-    return LoadedModel(module, config, head, config.features(), described, weights, tuple(tokens))
+    from edgekit.train.families.disconformer.streaming import Streaming  # which is made of this file's model
+
+    described, others = ctc_output(tuple(tokens), config.frame_s), {"stream": Streaming(module, config).eval()}
+    return LoadedModel(module, config, head, config.features(), described, weights, tuple(tokens), others)
 
 
 def _described(found: Checkpoint) -> tuple[str, Config, tuple[str, ...]]:

@@ -67,7 +67,8 @@ class NetAug(Ctc):
         num_frames = int(self.config.frames.of_size(given["x"].shape[1]))
         count = min(self.netaug.at_once, self.config.num_augments) if self.netaug.weight else 0
         active = tuple(torch.randperm(self.config.num_augments)[:count].tolist())
-        return {**given, "active": active, "allowed": self.chunks.draw(num_frames, batch.wave_BN.device)}
+        allowed = self.chunks.draw(num_frames, self.config.left_frames, batch.wave_BN.device)
+        return {**given, "active": active, "allowed": allowed}
 
     def forward(self, **inputs: Any) -> dict[str, Tensor]:
         core = self._pass((), inputs)

@@ -51,18 +51,27 @@ class AttentionGroup(nn.Module):
         self.position_bias = nn.Parameter(torch.zeros(num_heads, head_width))
         self.out = nn.Linear(units, width, bias=bias)
 
-    def forward(self, x_BTD: Tensor, keys_BKD: Tensor, table_RD: Tensor, bias: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, table_RD: Tensor, bias: Tensor) -> Tensor:
+        """Every frame attends to all; `table_RD` is `positions.distance_table`, `bias` as in `attend`."""
+        keys_BTU, values_BTU = self.remember(x_BTD)
+        return self.attend(x_BTD, keys_BTU, values_BTU, self.position(table_RD), bias)
+
+    def remember(self, x_BTD: Tensor) -> tuple[Tensor, Tensor]:
+        """What is attended to of these frames: keys and values `[B, T, U]`."""
+        return self.key(x_BTD), self.value(x_BTD)
+
+    def attend(self, x_BTD: Tensor, keys_BKU: Tensor, values_BKU: Tensor, positions_RU: Tensor, bias: Tensor) -> Tensor:
         """
         Args:
-            x_BTD: queries, the last T of the K keys.
-            table_RD: `positions.distance_table`.
+            x_BTD: queries, the last T of the K frames whose keys and values are given.
+            positions_RU: `self.position` of `positions.distance_table`.
             bias: added to the scores; broadcasts to `[B, H, T, K]`.
         """
-        batch, num_keys = x_BTD.shape[0], keys_BKD.shape[1]
+        batch, num_keys = x_BTD.shape[0], keys_BKU.shape[1]
         q_BTHd = self.query(x_BTD).view(batch, -1, self.num_heads, self.head_width)
-        k_BHdK = self.key(keys_BKD).view(batch, -1, self.num_heads, self.head_width).permute(0, 2, 3, 1)
-        v_BHKd = self.value(keys_BKD).view(batch, -1, self.num_heads, self.head_width).transpose(1, 2)
-        p_HdR = self.position(table_RD).view(-1, self.num_heads, self.head_width).permute(1, 2, 0)
+        k_BHdK = keys_BKU.reshape(batch, -1, self.num_heads, self.head_width).permute(0, 2, 3, 1)
+        v_BHKd = values_BKU.reshape(batch, -1, self.num_heads, self.head_width).transpose(1, 2)
+        p_HdR = positions_RU.reshape(-1, self.num_heads, self.head_width).permute(1, 2, 0)
         by_content_BHTK = (q_BTHd + self.content_bias).transpose(1, 2) @ k_BHdK
         by_position_BHTK = by_key((q_BTHd + self.position_bias).transpose(1, 2) @ p_HdR, num_keys)
         scores_BHTK = (by_content_BHTK + by_position_BHTK) * (1 / math.sqrt(self.head_width)) + bias
@@ -104,14 +113,14 @@ class ConvolutionGroup(nn.Module):
             before_BCP: the P = kernel - 1 frames before the first one; zeros at the beginning.
 
         Returns:
-            `[B, T, D]`, and what stands for `before_BCP` after these frames.
+            `[B, T, D]`, and the gated frames `[B, C, T]` that stand before those that follow.
         """
         gated_BTC = self.value(x_BTD) * torch.sigmoid(self.gate(x_BTD))
         h_BCT = torch.where(valid_BT1, gated_BTC, 0.0).transpose(1, 2)
         # no padding by the operator: its gradient would fix the sizes of a graph
         padded_BCT = torch.cat((before_BCP, h_BCT), 2)
         h_BTC = nn.functional.silu(self.norm(self.depthwise(padded_BCT).transpose(1, 2)))
-        return self.out(h_BTC), padded_BCT[:, :, padded_BCT.shape[2] - (self.kernel - 1) :]
+        return self.out(h_BTC), h_BCT
 
     @classmethod
     def merged(cls, groups: Sequence[ConvolutionGroup]) -> ConvolutionGroup:
