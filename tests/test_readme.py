@@ -19,10 +19,11 @@ pytest.importorskip("onnx", reason="the example's bundle is built with the packa
 pytest.importorskip("openvino", reason="the example runs on OpenVINO: pip install openvino")
 
 PAGE = Path(__file__).parents[1] / "README.md"
+EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
 def test_the_python_example_runs(toy_bundle: Path, speak: Callable[..., np.ndarray], tmp_path: Path) -> None:
-    (example,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    example, *_ = EXAMPLES
     build(toy_bundle, Request("openvino"))
     (bundle,) = re.findall(r'edgekit\.load\("([^"]+)"', example)
     (recording,) = re.findall(r'\.transcribe\("([^"]+)"', example)

@@ -46,17 +46,36 @@ def transcribe(
         bool, typer.Option("--jsonl", help='One JSON line per recording: {"audio", "text", ...}.')
     ] = False,
     srt: Annotated[bool, typer.Option("--srt", help="SubRip subtitles (one recording).")] = False,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Show the text while it comes; AUDIO may be `-`, see below.")
+    ] = False,
+    microphone: Annotated[bool, typer.Option("--microphone", help="Listen and --stream, until Ctrl-C.")] = False,
+    chunk: Annotated[float | None, typer.Option(metavar="S", help="Seconds per chunk; default: the bundle's.")] = None,
+    silence: Annotated[float, typer.Option(metavar="S", help="Seconds of silence that end an utterance.")] = 0.8,
 ) -> None:
-    """Write down what recordings say."""
+    """Write down what recordings say.
+
+    With --stream, AUDIO `-` is 16-bit mono sound of 16 kHz from standard input: `arecord -q -f S16_LE -r 16000 |
+    edgekit transcribe --stream -`. A line is printed for each utterance; in a terminal, or with --jsonl, also what is
+    known before its end.
+    """
     import json as jsonlib
 
     from edgekit.core.errors import EdgekitError, UsageError
     from edgekit.runtime.decode.decoding import read_decoding
+    from edgekit.runtime.streaming import Endpoint
     from edgekit.runtime.subtitles import to_srt
     from edgekit.runtime.tasks import load
     from edgekit.runtime.tasks.speech_recognition import SpeechRecognition, require_trained
 
-    bundle, audio = _told_apart(bundle, audio or [])
+    live = stream or microphone
+    bundle, audio = _told_apart(bundle, audio or [], needed=not microphone)
+    if microphone and audio:
+        raise UsageError(f"expected --microphone or recordings, received both: {audio[0]}")
+    if live and (json or srt):
+        raise UsageError("expected --jsonl or plain text with --stream, received --json or --srt")
+    if not live and (chunk is not None or Path("-") in audio):
+        raise UsageError("expected --stream with --chunk or with sound from standard input", hint="add --stream")
     if json + jsonl + srt > 1:
         raise UsageError("expected one of --json, --jsonl and --srt, received several")
     if srt and len(audio) > 1:
@@ -70,6 +89,12 @@ def transcribe(
     decoding = read_decoding(beam=beam, hotwords=hotwords, hotwords_weight=hotwords_weight, lm=lm, lm_weight=lm_weight)
     if decoding is not None:
         recogniser.search(decoding)  # what does not fit is said before the first recording
+    if live:
+        from edgekit.cli.live import transcribe_live
+
+        options = {"decoding": decoding, "endpoint": Endpoint(silence), "chunk_s": chunk}
+        transcribe_live(recogniser, audio, options | {"allow_random_weights": allow_random_weights}, jsonl)
+        return
     records, failed = [], 0
     for path in audio:
         try:
@@ -98,16 +123,18 @@ def transcribe(
         raise typer.Exit(1)
 
 
-def _told_apart(first: Path | None, others: list[Path]) -> tuple[Path, list[Path]]:
+def _told_apart(first: Path | None, others: list[Path], *, needed: bool) -> tuple[Path, list[Path]]:
     """The bundle and the recordings. A folder is a bundle, as no recording is one; else the built-in model answers."""
     from edgekit.core.errors import BundleError, UsageError
     from edgekit.runtime.builtin import builtin_bundle
 
     # os.path and not Path, whose questions raise where a name is too long or a folder is closed to this user
     named = first is not None and os.path.isdir(first)  # noqa: PTH112
-    if first is None or (named and not others):
+    if needed and (first is None or (named and not others)):
         after = f" after the bundle {first}" if named else ""
         raise UsageError(f"expected recordings{after}, received none", hint="edgekit transcribe [BUNDLE] AUDIO...")
+    if first is None:
+        return builtin_bundle(), []
     if named:
         return first, others
     if others and not os.path.exists(first):  # noqa: PTH110
