@@ -36,7 +36,13 @@ def export(
         list[Path] | None,
         typer.Option(help="Your recordings for the check, at most 8, kept in the bundle; default: the sample clips."),
     ] = None,
-    set: Annotated[list[str] | None, typer.Option(help="FIELD=VALUE: another size, for random weights.")] = None,
+    set: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="FIELD=VALUE: another size, for random weights; or, of any, active=0,2: what of a disconformer is "
+            "deployed."
+        ),
+    ] = None,
     seed: Annotated[
         int | None,
         typer.Option(min=0, max=2**32 - 1, help="Random weights of this seed, also where there are built-in ones."),

@@ -46,7 +46,8 @@ class ExportRequest:
         checkpoint: a folder or a hub's name; None: the variant's built-in weights, or random ones where it has none.
         variant: None: the checkpoint's own, or the family's default.
         head: None: the checkpoint's own, or the family's default.
-        settings: `field=value` changes to the variant's sizes, for random weights only.
+        settings: `field=value` changes to the variant's sizes, for random weights only, but for what the family lets
+            be chosen of any weights (`Family.deployable`).
         audio: the user's recordings for the check, which the bundle keeps; none: the sample clips.
         seed: asks for random weights, also where there are built-in ones; None: 0 for those that are random anyway.
     """
@@ -201,19 +202,23 @@ def _load(request: ExportRequest) -> tuple[str, LoadedModel]:
     family = find_family(request.family)
     if len(request.audio) > MAX_AUDIO:
         raise UsageError(f"expected at most {MAX_AUDIO} recordings for the check, received {len(request.audio)}")
+    # a family without deployable fields need not take settings for trained weights
+    chosen = (tuple(request.settings),) if request.settings else ()
+    sizes = [setting for setting in request.settings if setting.partition("=")[0].strip() not in family.deployable]
     if request.checkpoint is not None:
-        if request.settings:
-            raise UsageError("--set changes the sizes of random weights; a checkpoint has its own")
+        if sizes:
+            but = f", and lets {', '.join(family.deployable)} be set" if family.deployable else ""
+            raise UsageError(f"--set changes the sizes of random weights; a checkpoint has its own{but}")
         if request.seed is not None:
             raise UsageError("--seed is of random weights; a checkpoint has its own")
         if request.variant is not None:
             family.variant(request.variant)
         head = None if request.head is None else family.head(request.head)
-        return family.model.load_model(request.checkpoint, request.variant, head)
+        return family.model.load_model(request.checkpoint, request.variant, head, *chosen)
     variant, config = family.variant(request.variant)
     head, builtin = family.head(request.head), family.builtin
-    if builtin is not None and builtin.variant == variant and not request.settings and request.seed is None:
-        _, model = family.model.load_model(builtin.folder, variant, head)
+    if builtin is not None and builtin.variant == variant and not sizes and request.seed is None:
+        _, model = family.model.load_model(builtin.folder, variant, head, *chosen)
         # not the folder, which is another on every machine
         weights = {"source": "built-in", "licence": builtin.licence, "sha256": model.weights["sha256"]}
         return variant, replace(model, weights=weights)

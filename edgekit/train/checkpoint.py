@@ -133,7 +133,7 @@ def _fetch(name: str) -> Path:
         hint="give the folder that holds config.json and model.safetensors",
     )
     try:
-        folder = Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+        folder = Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "bpe.model"]))
         if not any(folder.glob("*.safetensors")):  # older models have the other format only
             folder = Path(snapshot_download(name, allow_patterns=["*.json", "pytorch_model*.bin"]))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -79,8 +79,13 @@ class ModelCode(Protocol):
         """Fresh weights, for shapes and latency."""
         ...
 
-    def load_model(self, checkpoint: Path | str, variant: str | None, head: str | None) -> tuple[str, LoadedModel]:
-        """The variant's name and the model of a checkpoint."""
+    def load_model(
+        self, checkpoint: Path | str, variant: str | None, head: str | None, settings: Sequence[str] = ()
+    ) -> tuple[str, LoadedModel]:
+        """The variant's name and the model of a checkpoint.
+
+        `settings` are `field=value` of fields that are `Family.deployable`; a family without such need not take them.
+        """
         ...
 
 
@@ -112,6 +117,7 @@ class Family:
         code: the dotted name of its `model.py`.
         small: settings (`field=value`) that make any variant small enough to be built and exported in seconds, for
             tests that run over every family.
+        deployable: fields of the config that say what of trained weights is deployed: an export may set them.
         training: the dotted name of its `recipe.py`, whose `RECIPES` are the ways in which it learns; None: it cannot.
         builtin: the trained weights of one variant; None: weights are random without a checkpoint.
     """
@@ -123,6 +129,7 @@ class Family:
     heads: Mapping[str, str]
     code: str
     small: tuple[str, ...] = ()
+    deployable: tuple[str, ...] = ()
     training: str | None = None
     builtin: Builtin | None = None
 

@@ -21,12 +21,14 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from edgekit.core.errors import SettingsError, TrainingError, UnavailableError, UsageError
+from edgekit.core.errors import TrainingError, UnavailableError, UsageError
 from edgekit.core.files import explained
+from edgekit.train.average import open_average
 from edgekit.train.data.loading import Batch
 from edgekit.train.objective import Objective
-from edgekit.train.run import RunFolder, State
+from edgekit.train.run import RunFolder
 from edgekit.train.schedule import rate_share
+from edgekit.train.state import Learner
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -52,6 +54,7 @@ class LoopSettings:
         betas, eps, weight_decay: AdamW's.
         clip_norm: the largest norm of a gradient; 0: not clipped.
         ema: decay of the exponential moving average of the weights that is validated and saved, 0.99..0.9999; 0: none.
+        average_last: in its place, the mean of the weights at so many last validations; 0: none.
         validate_every, save_every, log_every: steps between them. A killed run goes on from the last save.
         seed: of weights, data and dropout.
         accelerator: "auto", "cpu" or "cuda".
@@ -70,6 +73,7 @@ class LoopSettings:
     weight_decay: float = 1e-6
     clip_norm: float = 5.0
     ema: float = 0.0
+    average_last: int = 0
     validate_every: int = 500
     save_every: int = 250
     log_every: int = 20
@@ -86,6 +90,11 @@ class LoopSettings:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
         if not (0 <= self.warmup <= 1 and 0 <= self.ema < 1 and self.clip_norm >= 0):
             raise ValueError("warmup and ema must be in 0..1 and clip_norm not negative")
+        if self.average_last < 0 or (self.average_last and self.ema):
+            raise ValueError(
+                f"average_last must not be negative, and takes the place of ema, which must be 0 then; "
+                f"got {self.average_last} and {self.ema}"
+            )
 
 
 class Reporter(Protocol):
@@ -196,8 +205,9 @@ def fit(
         weight_decay=settings.weight_decay,
     )
     module, optimizer = fabric.setup(objective, plain_optimizer)
-    average = _Average(objective, settings.ema)
-    start, best = _restore(run.load_state(), objective, plain_optimizer, average, fabric)
+    average = open_average(objective, ema=settings.ema, last=settings.average_last)
+    learner = Learner(objective, plain_optimizer, average, fabric)
+    start, best = learner.restore(run.load_state())
     if best and not run.best.exists():
         report.say(f"the checkpoint of step {best['step']:g} is gone from {run.path}; the next one takes its place")
         best = {}
@@ -226,7 +236,7 @@ def fit(
                     if not stop():
                         raise
                     # whoever stopped us has ended the processes that read, too: this step does not happen
-                    run.save_state(_state(step, best, objective, plain_optimizer, average, fabric))
+                    run.save_state(learner.state(step, best))
                     raise KeyboardInterrupt from None
                 meter.add_wait(time.perf_counter() - waited, batch.audio_s)
                 torch.manual_seed(_seed_of(settings.seed, batch.index))
@@ -244,7 +254,7 @@ def fit(
             sound = bool(torch.isfinite(norm))
             if sound or scaled:
                 optimizer.step()
-                average.update()
+                average.after_step()
             skipped = 0 if sound else skipped + 1
             if skipped > _MAX_SKIPPED:
                 raise TrainingError(
@@ -258,6 +268,7 @@ def fit(
                 numbers = {**meter.take(), "learning_rate": rate, "gradient_norm": float(norm)}
                 _log(run, write_scalars, done, "train", numbers)
             if done % settings.validate_every == 0 or done == settings.steps:
+                average.before_validation()
                 with meter.paused(), average.in_place(), torch.no_grad():
                     objective.eval()
                     scores = objective.validate(batch.to(fabric.device) for batch in data.validation())
@@ -270,7 +281,7 @@ def fit(
             stopping = _any(fabric, stop())
             if done % settings.save_every == 0 or done == settings.steps or stopping:
                 with meter.paused():
-                    run.save_state(_state(done, best, objective, plain_optimizer, average, fabric))
+                    run.save_state(learner.state(done, best))
             report.step(done, numbers)
             if stopping and done < settings.steps:
                 raise KeyboardInterrupt
@@ -284,36 +295,6 @@ def _seed_of(seed: int, index: int) -> int:
     mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
     mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
     return (mixed ^ (mixed >> 31)) >> 1
-
-
-class _Average:
-    """The exponential moving average of a module's parameters; nothing where the decay is 0."""
-
-    def __init__(self, module: torch.nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.parameters = {name: p for name, p in module.named_parameters() if p.requires_grad} if decay else {}
-        self.values = {name: p.detach().clone() for name, p in self.parameters.items()}
-
-    @torch.no_grad()
-    def update(self) -> None:
-        if self.decay:
-            values = list(self.values.values())
-            torch._foreach_lerp_(values, [p.detach() for p in self.parameters.values()], 1 - self.decay)
-
-    @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """The module has the averaged weights inside, its own again after."""
-        own = {name: p.detach().clone() for name, p in self.parameters.items()}
-        try:
-            self._copy(self.values)
-            yield
-        finally:
-            self._copy(own)
-
-    def _copy(self, values: dict[str, Tensor]) -> None:
-        with torch.no_grad():
-            for name, value in values.items():
-                self.parameters[name].copy_(value)
 
 
 class _Meter:
@@ -349,51 +330,6 @@ class _Meter:
         speed = {"audio_s_per_s": self._audio_s / elapsed_s, "waiting_share": self._waited_s / elapsed_s}
         self.restart()
         return {**means, **speed}
-
-
-def _state(
-    step: int,
-    best: dict[str, float],
-    objective: Objective,
-    optimizer: torch.optim.Optimizer,
-    average: _Average,
-    fabric: Fabric,
-) -> State:
-    tensors = {f"model/{name}": tensor for name, tensor in objective.state_dict().items()}
-    for index, slots in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in slots.items()}
-    tensors |= {f"average/{name}": value for name, value in average.values.items()}
-    scaler = fabric.strategy.precision.state_dict()
-    facts = {"step": step, "best": best, "scaler": scaler, "torch": torch.__version__}
-    return State(tensors, facts)
-
-
-def _restore(
-    state: State | None, objective: Objective, optimizer: torch.optim.Optimizer, average: _Average, fabric: Fabric
-) -> tuple[int, dict[str, float]]:
-    """Bring all back as it was; the step reached and the best score so far."""
-    if state is None:
-        return 0, {}
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "average": {}}
-    try:
-        for name, tensor in state.tensors.items():
-            part, _, rest = name.partition("/")
-            parts[part][rest] = tensor
-        objective.load_state_dict(parts["model"])
-        slots: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in parts["optimizer"].items():
-            index, _, slot = name.partition("/")
-            slots.setdefault(int(index), {})[slot] = tensor
-        optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
-        for name, value in average.values.items():
-            value.copy_(parts["average"][name])
-        if state.facts["scaler"]:
-            fabric.strategy.precision.load_state_dict(state.facts["scaler"])
-        return int(state.facts["step"]), dict(state.facts["best"])
-    except (RuntimeError, KeyError, TypeError, ValueError) as error:
-        raise SettingsError(
-            f"the run's state does not fit its settings: {error}", hint="begin again in another --out"
-        ) from error
 
 
 @contextmanager

@@ -7,7 +7,8 @@ state.safetensors      everything needed to go on: one file, replaced as a whole
 checkpoints/step-N/    in the family's own format: edgekit export FAMILY RUN/best
 best, last             links to two of them
 
-A recipe's own preparations stand beside them: data-*.jsonl, codes.safetensors, iteration-N/ (a run of its own).
+A recipe's own preparations stand beside them: data-*.jsonl, bpe.model, codes.safetensors, iteration-N/ (a run of its
+own).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ STATE = "state.safetensors"
 # what may change when a run goes on: how far it goes and how often it tells
 _MAY_CHANGE = {"steps", "validate_every", "save_every", "log_every", "workers", "devices", "nodes", "accumulate"}
 # what recipes prepare from the settings: of use to a run that goes on, not to one that begins
-_PREPARED = ("data-*.jsonl", "codes.safetensors", "*/clusters.safetensors")
+_PREPARED = ("data-*.jsonl", "bpe.model", "codes.safetensors", "*/clusters.safetensors")
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class RunFolder:
                     raise UsageError(
                         f"expected a run to go on with at {self.path}, there is none", hint="drop --resume"
                     )
-                changed = _differences(_read_settings(kept), asked)
+                changed = _differences(_completed(_read_settings(kept), settings), asked)
                 if changed:
                     raise UsageError(
                         f"expected the settings with which {self.path} began; {', '.join(changed)} differ",
@@ -182,6 +183,18 @@ def _read_settings(path: Path) -> dict[str, Any]:
             f"cannot read {path}: {error}", hint="mend it, or begin the run again in another --out"
         ) from error
     return data
+
+
+def _completed(kept: Mapping[str, Any], settings: DataclassInstance) -> dict[str, Any]:
+    """Settings that came after the run began have their defaults: what was so before they could be set."""
+    whole = dict(kept)
+    for field in fields(settings):
+        value, before = getattr(settings, field.name), whole.get(field.name)
+        if is_dataclass(value) and not isinstance(value, type) and isinstance(before, dict):
+            whole[field.name] = _completed(before, value)
+        elif field.name not in whole and field.default is not MISSING:
+            whole[field.name] = json.loads(json.dumps(field.default))
+    return whole
 
 
 def _step_of(line: str) -> float:

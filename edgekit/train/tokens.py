@@ -1,14 +1,18 @@
-"""Label sets of CTC heads, and texts as their indices."""
+"""Label sets of CTC heads, and texts as their indices; those of word pieces are made in `word_pieces.py`."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 LETTERS = ("<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ")
 """The 32 labels of the public English wav2vec 2.0 and HuBERT models, in their order; `<pad>` is CTC's blank."""
 
-_APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u02bc\uff07", "'"))
+Encode = Callable[[str], tuple[list[int], int]]
+"""A text to the indices of labels, without blanks, and the number of its characters that no label spells."""
+
+APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u02bc\uff07", "'"))
+"""Those of print, for `str.translate`."""
 
 
 def ctc_output(
@@ -50,7 +54,7 @@ def encode(text: str, tokens: Sequence[str]) -> tuple[list[int], int]:
     elif not any(letter.isupper() for letter in letters):
         text = text.lower()
     if "'" in letters:
-        text = text.translate(_APOSTROPHES)
+        text = text.translate(APOSTROPHES)
     ids: list[int] = []
     num_unknown = 0
     for word in unicodedata.normalize("NFC", text).split():

@@ -58,7 +58,7 @@ def test_batched_equals_alone_whatever_stands_in_the_padding(
 
 @pytest.mark.parametrize(("backend", "precision"), EXECUTED)
 def test_a_graph_with_state_answers_in_chunks(small_bundle: Bundle, backend: str, precision: str) -> None:
-    """Recordings of different lengths, alone and as streams of one batch, in chunks of every size that is a bucket's."""
+    """Recordings of different lengths, alone and as streams of one batch, in chunks of all sizes that buckets name."""
     graphs = [name for name, graph in small_bundle.manifest.graphs.items() if graph.signature.state]
     if not graphs:
         pytest.skip("this family has no graph with state")
@@ -69,7 +69,8 @@ def test_a_graph_with_state_answers_in_chunks(small_bundle: Bundle, backend: str
         session = open_session(small_bundle, name, backend=backend, options=SessionOptions(precision=precision))
         reference = load_reference(small_bundle, name)
         onnx_session = open_session(small_bundle, name, backend="onnxruntime")
-        for steps in {size for bucket in Chunks(session.signature).data.shape[1].buckets for size in bucket[1:]}:  # type: ignore[union-attr]
+        time_axis = session.signature.dims["time"]
+        for steps in {size for bucket in time_axis.buckets for size in bucket[1:]}:
             graph = InChunks(session, steps)
             together = graph.run(batch(graph.signature, reference.inputs))
             rows = unbatch(graph.signature, together, reference.inputs)

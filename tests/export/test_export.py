@@ -30,6 +30,7 @@ from edgekit.core.errors import (
     AudioError,
     BundleError,
     CheckpointError,
+    EdgekitError,
     ExportError,
     UsageError,
     VerificationError,
@@ -37,6 +38,8 @@ from edgekit.core.errors import (
 
 torch = pytest.importorskip("torch", reason="exports modules of torch")
 pytest.importorskip("onnxruntime", reason="executes what was exported")
+
+from safetensors.torch import load_file  # noqa: E402
 
 from edgekit.core.files import sha256_of  # noqa: E402
 from edgekit.core.settings import apply_settings  # noqa: E402
@@ -250,7 +253,9 @@ def with_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({"head": "ctc"}, "built-in"),
         ({"variant": "t", "head": "embedding"}, "built-in"),
         ({"variant": "s", "head": "embedding"}, "random"),
+        ({"settings": ["active=1"], "head": "embedding"}, "built-in"),
         ({"settings": ["kernel=5"], "head": "embedding"}, "random"),
+        ({"settings": ["active=1", "kernel=5"], "head": "embedding"}, "random"),
         ({"seed": 0, "head": "embedding"}, "random"),
     ],
     ids=str,
@@ -258,12 +263,66 @@ def with_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_built_in_weights_are_exported_where_nothing_else_is_asked_for(
     with_weights: Path, tmp_path: Path, asked: dict[str, Any], source: str
 ) -> None:
-    weights = export(ExportRequest("disconformer", **asked), tmp_path / "bundle").manifest.provenance["weights"]
+    manifest = export(ExportRequest("disconformer", **asked), tmp_path / "bundle").manifest
+    weights = manifest.provenance["weights"]
+    assert manifest.config["active"] == [1] * ("active=1" in asked.get("settings", ()))
     if source == "random":
         assert weights == {"source": "random", "seed": 0}
     else:
         sha256 = {"model.safetensors": sha256_of(with_weights / "model.safetensors")}
         assert weights == {"source": "built-in", "licence": "CC0-1.0", "sha256": sha256}
+
+
+def test_what_of_a_checkpoint_is_deployed_may_be_chosen(with_weights: Path, tmp_path: Path) -> None:
+    """The core, and with augment nets, each held to torch's sum of groups, whole and in chunks."""
+    from edgekit.runtime.chunks import whole
+    from edgekit.runtime.session import open_session
+    from edgekit.train.families.disconformer.model import build as build_module
+    from edgekit.train.families.disconformer.model import fill
+
+    config = families()["disconformer"].variants["t"]
+    module = build_module(config, "ctc").eval()
+    fill(module, load_file(with_weights / "model.safetensors"), "")
+    inputs = {"x": np.random.default_rng(0).normal(size=(1, 93, 80)).astype(np.float32), "x_lens": np.array([93])}
+    answers: dict[str, list[np.ndarray]] = {"infer": [], "stream": []}
+    for active in ((), (0,), (0, 2)):
+        asked = f"active={','.join(map(str, active))}"
+        path = tmp_path / asked
+        bundle = export(ExportRequest("disconformer", str(with_weights), settings=[asked]), path)
+        manifest = open_bundle(path).manifest
+        assert manifest.config["active"] == list(active)
+        assert manifest.config["num_parameters"] == config.core_parameters() + len(active) * config.augment_parameters()
+        assert manifest.provenance["weights"]["source"] == "checkpoint"
+        assert manifest.provenance["command"].endswith(f"--set {asked}")
+        module.active = active
+        with torch.no_grad():
+            expected = module(*map(torch.from_numpy, inputs.values()))[0].numpy()
+        for name, graph in manifest.graphs.items():
+            assert graph.artifacts[0].parity is not None
+            answers[name].append(whole(open_session(bundle, name, backend="onnxruntime")).run(inputs)["log_probs"])
+        np.testing.assert_allclose(answers["infer"][-1], expected, rtol=1e-3, atol=1e-4)
+        memory = next(spec for spec in manifest.graphs["stream"].signature.inputs if spec.name == "keys_values")
+        assert memory.shape[-1] == (config.num_heads + len(active) * config.augment_heads) * config.head_width
+    for core, one, two in answers.values():
+        assert min(float(abs(a - b).max()) for a, b in ((core, one), (core, two), (one, two))) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (["width=64"], "a checkpoint has its own, and lets active be set"),
+        (["active=0", "dropout=0"], "a checkpoint has its own, and lets active be set"),
+        (["active=7"], "active must name different augment nets of 0..3, got (7,)"),
+        (["active=0,0"], "active must name different augment nets"),
+    ],
+)
+def test_nothing_else_of_a_checkpoint_may_be_set(
+    settings: list[str], told: str, with_weights: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(EdgekitError) as caught:
+        export(ExportRequest("disconformer", str(with_weights), settings=settings), tmp_path / "bundle")
+    assert told in caught.value.message
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_built_in_weights_are_not_written_over_a_checkpoints(with_weights: Path, tmp_path: Path) -> None:
@@ -281,7 +340,7 @@ def test_a_seed_is_for_random_weights(hubert: Path, tmp_path: Path) -> None:
 
 
 def test_settings_are_for_random_weights(hubert: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--set changes the sizes of random weights; a checkpoint has its own"):
+    with pytest.raises(UsageError, match=r"--set changes the sizes of random weights; a checkpoint has its own$"):
         export(ExportRequest("hubert", str(hubert), settings=["hidden_size=64"]), tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
 

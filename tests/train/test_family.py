@@ -63,6 +63,13 @@ def test_unknown_names_are_told_the_nearest() -> None:
         find_family("hubert-student").head("rnnt")
 
 
+def test_what_may_be_deployed_of_weights_is_a_size_of_every_variant() -> None:
+    for family in families().values():
+        for config in family.variants.values():
+            assert set(family.deployable) <= config.__dataclass_fields__.keys()
+    assert families()["disconformer"].deployable == ("active",)
+
+
 def test_finding_families_does_not_import_torch() -> None:
     code = "import sys; from edgekit.train.family import families; families(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

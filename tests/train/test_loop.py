@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -128,12 +128,14 @@ def assert_equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
         torch.testing.assert_close(left[name], right[name], rtol=0, atol=0, msg=name)
 
 
+@pytest.mark.parametrize("average", [{"ema": 0.9}, {"ema": 0.0, "average_last": 2}], ids=str)
 @pytest.mark.parametrize("step", [1, 2, 4, 5, 11])
-def test_a_killed_run_goes_on_exactly(step: int, tmp_path: Path, silent: Any) -> None:
-    whole = run_all(tmp_path / "whole", silent)
+def test_a_killed_run_goes_on_exactly(step: int, average: dict[str, Any], tmp_path: Path, silent: Any) -> None:
+    settings = replace(SETTINGS, **average)
+    whole = run_all(tmp_path / "whole", silent, settings)
     with pytest.raises(Killed):
-        run_all(tmp_path / "killed", KilledAt(step))
-    resumed = run_all(tmp_path / "killed", silent)
+        run_all(tmp_path / "killed", KilledAt(step), settings)
+    resumed = run_all(tmp_path / "killed", silent, settings)
     assert resumed == whole
     assert_equal(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
     assert_equal(
@@ -156,6 +158,31 @@ def test_it_learns_and_the_average_is_what_is_saved(tmp_path: Path, silent: Any)
     state, saved = load_file(tmp_path / "state.safetensors"), load_file(tmp_path / "last/model.safetensors")
     torch.testing.assert_close(saved["layer.0.weight"], state["average/layer.0.weight"], rtol=0, atol=0)
     assert not torch.equal(saved["layer.0.weight"], state["model/layer.0.weight"])
+
+
+class Kept(Regression):
+    """Remembers the weights at each validation: its own, and those that are saved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.saved: list[Tensor] = []
+
+    def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
+        self.saved.append(self.layer[0].weight.detach().clone())
+        return super().validate(batches)
+
+
+def test_the_mean_of_the_last_validations_is_what_is_saved(tmp_path: Path, silent: Any) -> None:
+    plain, mean = Kept(), Kept()
+    for objective, last in ((plain, 0), (mean, 2)):
+        settings = replace(SETTINGS, ema=0.0, average_last=last)
+        fit(open_fabric(settings), objective, Numbers(), settings, RunFolder(tmp_path / str(last)), silent)
+    # neither validating nor averaging has a part in what is learned
+    torch.testing.assert_close(plain.layer[0].weight, mean.layer[0].weight, rtol=0, atol=0)
+    first, second, third = plain.saved
+    for found, expected in zip(mean.saved, (first, (first + second) / 2, (second + third) / 2)):
+        torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(load_file(tmp_path / "2/last/model.safetensors")["layer.0.weight"], mean.saved[-1])
 
 
 def test_only_the_best_and_the_last_checkpoint_stay(tmp_path: Path, silent: Any) -> None:
@@ -328,11 +355,35 @@ def test_begin_holds_a_run_to_its_settings(tmp_path: Path) -> None:
         (tmp_path / "run" / state).unlink()
 
 
+def test_a_setting_that_came_after_a_run_began_has_its_default(tmp_path: Path) -> None:
+    """A run of an older edgekit goes on."""
+
+    @dataclass(frozen=True)
+    class Settings:
+        loop: LoopSettings = SETTINGS
+        pair: tuple[int, int] = (1, 2)
+
+    run, kept = RunFolder(tmp_path), tmp_path / "settings.json"
+    run.begin(Settings(), resume=False)
+    older = json.loads(kept.read_text())
+    del older["loop"]["average_last"], older["pair"]
+    kept.write_text(json.dumps(older))
+    for changed, told in (
+        ({"loop": replace(SETTINGS, ema=0.0, average_last=2)}, "loop.average_last, loop.ema differ"),
+        ({"pair": (1, 3)}, "pair differ"),
+    ):
+        with pytest.raises(UsageError, match=told):
+            run.begin(replace(Settings(), **changed), resume=True)
+    run.begin(Settings(), resume=True)
+    assert json.loads(kept.read_text())["loop"]["average_last"] == 0
+
+
 def test_a_run_that_begins_uses_nothing_of_one_that_got_nowhere(tmp_path: Path) -> None:
     """What was prepared before the first save was prepared from other settings."""
     run = RunFolder(tmp_path)
     prepared = [
-        tmp_path / name for name in ("data-train.jsonl", "codes.safetensors", "iteration-1/clusters.safetensors")
+        tmp_path / name
+        for name in ("data-train.jsonl", "bpe.model", "codes.safetensors", "iteration-1/clusters.safetensors")
     ]
     run.begin(SETTINGS, resume=False)
     for file in prepared:

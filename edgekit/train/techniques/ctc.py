@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +20,7 @@ from edgekit.runtime.decode.ctc import greedy, words
 from edgekit.train.data.loading import Batch
 from edgekit.train.layers.spec_augment import SpecAugment
 from edgekit.train.objective import Objective
-from edgekit.train.tokens import ctc_output, encode
+from edgekit.train.tokens import Encode, ctc_output, encode
 
 Augment = Callable[[Tensor, Tensor], Tensor]
 
@@ -52,11 +53,11 @@ class CtcSettings:
             raise ValueError("mask_probability must be in 0..1 and mask_length at least 1")
 
 
-def unspelled(texts: Iterable[str | None], tokens: Sequence[str]) -> str | None:
-    """What a person should know of texts that these labels cannot spell; None where they spell all."""
+def unspelled(texts: Iterable[str | None], spell: Encode) -> str | None:
+    """What a person should know of texts that some labels cannot spell; None where they spell all."""
     lost, total, spoiled = 0, 0, 0
     for text in texts:
-        _, unknown = encode(text or "", tokens)
+        _, unknown = spell(text or "")
         lost, total, spoiled = lost + unknown, total + len(text or ""), spoiled + bool(unknown)
     if not lost:
         return None
@@ -88,6 +89,7 @@ class Ctc(Objective):
         features: `wave [B, N], lengths [B]` -> the encoder's input.
         tokens: the V labels.
         save: writes the deployed module's checkpoint.
+        spell: a text as indices of the labels; None: letter by letter.
         augment: changes a training batch's features.
     """
 
@@ -102,11 +104,13 @@ class Ctc(Objective):
         save: Callable[[Path], None],
         settings: CtcSettings,
         *,
+        spell: Encode | None = None,
         augment: Augment | None = None,
     ) -> None:
         super().__init__()
         self.encoder, self.head, self.features = encoder, head, features
         self.tokens = tuple(tokens)
+        self._spell = spell or partial(encode, tokens=self.tokens)
         self._save, self._augment, self._settings = save, augment, settings
         self._blank = int(str(ctc_output(self.tokens, 0.0)["blank"]))
         self._delimiter = str(ctc_output(self.tokens, 0.0)["delimiter"])
@@ -138,7 +142,7 @@ class Ctc(Objective):
             losses.append(float(loss) * len(batch.ids))
             num_items += len(batch.ids)
             for log_probs_TV, length, text in zip(log_probs_BTV.cpu().numpy(), lengths_B.tolist(), batch.texts):
-                ids, _ = encode(text or "", self.tokens)
+                ids, _ = self._spell(text or "")
                 references.append(self._text_of_ids(ids))
                 found = words(
                     greedy(log_probs_TV[:length], self._blank), self.tokens, delimiter=self._delimiter, frame_s=1.0
@@ -159,7 +163,7 @@ class Ctc(Objective):
 
     def _targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Labels of all items, joined, and how many each has."""
-        ids = [encode(text or "", self.tokens)[0] for text in batch.texts]
+        ids = [self._spell(text or "")[0] for text in batch.texts]
         device = batch.lengths_B.device
         joined = torch.tensor([index for item in ids for index in item], dtype=torch.int64, device=device)
         return joined, torch.tensor([len(item) for item in ids], dtype=torch.int64, device=device)

@@ -23,7 +23,7 @@ from edgekit.train.layers.hubert.weights import load_weights
 from edgekit.train.loop import LoopSettings, fit
 from edgekit.train.recipe import Workplace
 from edgekit.train.techniques.ctc import Ctc, CtcSettings, spec_augment, unspelled
-from edgekit.train.tokens import LETTERS
+from edgekit.train.tokens import LETTERS, encode
 
 # what of a model's config may differ from that of the checkpoint it begins with
 _FREE = ("dropout", "vocab_size")
@@ -51,7 +51,7 @@ class FineTuning(Protocol):
 def fine_tune(settings: FineTuning, module: WithHead, write: Callable[..., None], place: Workplace) -> dict[str, float]:
     """Train a module with a head, from `settings.init` or from scratch; `write(folder, tokens=...)` saves it."""
     data = open_data(settings.data, place, texts=True)
-    told = unspelled((utterance.text for utterance in data.train.utterances), LETTERS)
+    told = unspelled((utterance.text for utterance in data.train.utterances), partial(encode, tokens=LETTERS))
     if told is not None:
         place.report.say(told)
     features = features_of(settings.model.features())

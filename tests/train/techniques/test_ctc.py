@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,28 @@ def test_a_text_without_a_letter_of_ours_teaches_nothing() -> None:
     torch.testing.assert_close(both, alone / 2)
 
 
+def test_another_spelling_of_texts_is_learned_and_scored() -> None:
+    """Word pieces: the labels of a word are not its letters."""
+    tokens = ("<pad>", "▁HE", "LL", "O", "▁A")
+
+    def spell(text: str) -> tuple[list[int], int]:
+        return [index for word in text.split() for index in ([1, 2, 3] if word == "HELLO" else [4])], 0
+
+    def nothing(folder: Path) -> None: ...
+
+    class Pieces(nn.Module):
+        def forward(self, x_BN: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+            return 50 * nn.functional.one_hot(x_BN.long(), len(tokens)).float(), lengths_B
+
+    model = Ctc(Pieces(), nn.Identity(), AsIs(), tokens, nothing, CtcSettings(), spell=spell)
+    frames_N = torch.tensor([1, 0, 2, 2, 3, 0, 4])
+    batch = Batch(frames_N[None].float(), torch.tensor([7]), ("HELLO A",), ("0",), epoch=0, index=0)
+    assert model.inputs(batch, 0)["targets"].tolist() == [1, 2, 3, 4]
+    assert model.validate([batch]) == {"loss": pytest.approx(0, abs=1e-4), "wer": 0, "cer": 0}
+    wrong = Batch(batch.wave_BN, batch.lengths_B, ("HELLO HELLO",), ("0",), epoch=0, index=0)
+    assert model.validate([wrong])["wer"] == 0.5
+
+
 def test_only_the_head_learns_while_the_encoder_is_frozen() -> None:
     class Encoder(Spelled):
         def __init__(self) -> None:
@@ -103,8 +126,9 @@ def test_only_the_head_learns_while_the_encoder_is_frozen() -> None:
 
 
 def test_what_the_labels_cannot_spell_is_told() -> None:
-    assert unspelled(["hello world", None, "it's"], LETTERS) is None
-    assert unspelled(["in 1990", "ok", "café!"], LETTERS) == (
+    spell = partial(encode, tokens=LETTERS)
+    assert unspelled(["hello world", None, "it's"], spell) is None
+    assert unspelled(["in 1990", "ok", "café!"], spell) == (
         "6 of 14 characters, in 2 texts, are not among the labels and are left out"
     )
 

@@ -14,6 +14,7 @@ FAMILY = Family(
     variants=VARIANTS,
     heads={"ctc": "speech-recognition", "embedding": "speech-embedding"},
     code="edgekit.train.families.disconformer.model",
+    deployable=("active",),
     training="edgekit.train.families.disconformer.recipe",
     builtin=Builtin("t", Path(__file__).parent / "builtin", licence="CC-BY-SA-4.0"),
     small=(

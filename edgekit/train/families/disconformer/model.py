@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.core.errors import CheckpointError, SettingsError
-from edgekit.core.settings import settings_from_dict, settings_to_dict
+from edgekit.core.settings import apply_settings, settings_from_dict, settings_to_dict
 from edgekit.runtime.features import open_features
 from edgekit.runtime.features.audio import load_audio
 from edgekit.runtime.samples import sample_clips
@@ -26,6 +26,7 @@ from edgekit.train.layers.conformer.positions import distance_table
 from edgekit.train.layers.conformer.subsampling import Subsampling
 from edgekit.train.layers.masking import attention_bias, valid
 from edgekit.train.tokens import LETTERS, ctc_output
+from edgekit.train.word_pieces import WordPieces
 
 _NAME = "disconformer"
 _KINDS = ("feed_forward_1", "attention", "convolution", "feed_forward_2")
@@ -169,17 +170,21 @@ def random_model(config: Config, head: str, seed: int) -> LoadedModel:
     return _loaded(module, config, head, tokens, {"source": "random", "seed": seed})
 
 
-def load_model(checkpoint: Path | str, variant: str | None, head: str | None) -> tuple[str, LoadedModel]:
-    """A checkpoint that `save_model` wrote.
+def load_model(
+    checkpoint: Path | str, variant: str | None, head: str | None, settings: Sequence[str] = ()
+) -> tuple[str, LoadedModel]:
+    """A checkpoint that `save_model` wrote; `settings` choose which of its augment nets are deployed.
 
     Raises:
         CheckpointError: of another family, variant or size, or without the head asked for.
+        SettingsError: augment nets that it does not have.
     """
     found = open_checkpoint(checkpoint)
     found.require_family(_NAME)
-    name, config, tokens = _described(found)
+    name, config, tokens = described(found)
     if variant not in (None, name):
         raise CheckpointError(f"expected variant {variant}, {found.source} is {name}", hint=f"--variant {name}")
+    config = apply_settings(config, settings)
     tensors = found.tensors()
     has_head = any(key.startswith("head.") for key in tensors)
     if head == "ctc" and not has_head:
@@ -207,10 +212,19 @@ def fill(module: DisConformer, tensors: Mapping[str, Tensor], source: str) -> No
     module.load_state_dict({key: tensor.float() for key, tensor in given.items()})
 
 
-def save_model(folder: Path, module: DisConformer, config: Config, variant: str, tokens: Sequence[str]) -> None:
-    """Write a checkpoint: the core and every augment net."""
+def save_model(
+    folder: Path,
+    module: DisConformer,
+    config: Config,
+    variant: str,
+    tokens: Sequence[str],
+    pieces: WordPieces | None = None,
+) -> None:
+    """Write a checkpoint: the core and every augment net, and the word pieces where it has learned them."""
     own = {"family": _NAME, "variant": variant, "config": settings_to_dict(config), "tokens": list(tokens)}
     save_checkpoint(folder, {"model_type": _NAME, "edgekit": own}, module.state_dict())
+    if pieces is not None:
+        pieces.save(folder)
 
 
 def _loaded(module: DisConformer, config: Config, head: str, tokens: Sequence[str], weights: Any) -> LoadedModel:
@@ -220,11 +234,16 @@ def _loaded(module: DisConformer, config: Config, head: str, tokens: Sequence[st
         return LoadedModel(module, config, head, config.features(), output, weights)
     from edgekit.train.families.disconformer.streaming import Streaming  # which is made of this file's model
 
-    described, others = ctc_output(tuple(tokens), config.frame_s), {"stream": Streaming(module, config).eval()}
-    return LoadedModel(module, config, head, config.features(), described, weights, tuple(tokens), others)
+    answer, others = ctc_output(tuple(tokens), config.frame_s), {"stream": Streaming(module, config).eval()}
+    return LoadedModel(module, config, head, config.features(), answer, weights, tuple(tokens), others)
 
 
-def _described(found: Checkpoint) -> tuple[str, Config, tuple[str, ...]]:
+def described(found: Checkpoint) -> tuple[str, Config, tuple[str, ...]]:
+    """The variant, config and labels of a checkpoint.
+
+    Raises:
+        CheckpointError: it was not written by `save_model`.
+    """
     try:
         own = found.edgekit or {}
         config = settings_from_dict(Config, own["config"])

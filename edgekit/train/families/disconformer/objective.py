@@ -6,10 +6,11 @@ arXiv 2212.01393). One mask of SpecAugment and one of chunks serve both.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from edgekit.train.families.disconformer.config import Config
 from edgekit.train.families.disconformer.model import DisConformer
 from edgekit.train.layers.chunks import ChunkSettings
 from edgekit.train.techniques.ctc import Ctc, CtcSettings, spec_augment
+from edgekit.train.tokens import Encode
 
 
 @dataclass(frozen=True)
@@ -27,15 +29,25 @@ class NetAugSettings:
 
     Attributes:
         weight: of the loss of the augmented pass; 0: the core learns alone, as a plain Conformer.
-        at_once: augment nets drawn for each batch.
+        at_once: augment nets that a batch sees together.
+        draw: which: "random" ones of all, alike often, or all "in-turn".
+        core_only_share: the last share of the steps, in which the core learns alone, 0..1.
     """
 
     weight: float = 1.0
     at_once: int = 1
+    draw: Literal["random", "in-turn"] = "random"
+    core_only_share: float = 0.0
 
     def __post_init__(self) -> None:
         if self.weight < 0 or self.at_once < 1:
             raise ValueError(f"weight must not be negative and at_once at least 1, got {self.weight}, {self.at_once}")
+        if not 0 <= self.core_only_share <= 1:
+            raise ValueError(f"core_only_share must be in 0..1, got {self.core_only_share}")
+
+    def core_only_from(self, num_steps: int) -> int:
+        """The step from which the core learns alone, of so many."""
+        return round(num_steps * (1 - self.core_only_share))
 
 
 class NetAug(Ctc):
@@ -44,6 +56,8 @@ class NetAug(Ctc):
     Args:
         features: `wave [B, N], lengths [B]` -> log-mel frames and lengths.
         save: writes the checkpoint.
+        core_only_from: the step from which the core learns alone.
+        spell: as in `Ctc`.
     """
 
     def __init__(
@@ -56,17 +70,20 @@ class NetAug(Ctc):
         settings: CtcSettings,
         netaug: NetAugSettings,
         chunks: ChunkSettings,
+        *,
+        core_only_from: float = math.inf,
+        spell: Encode | None = None,
     ) -> None:
         assert module.head is not None
         augment = spec_augment(settings, lambda: module.encoder.subsampling.mean_M)
-        super().__init__(module.encoder, module.head, features, tokens, save, settings, augment=augment)
+        super().__init__(module.encoder, module.head, features, tokens, save, settings, spell=spell, augment=augment)
         self.config, self.netaug, self.chunks = config, netaug, chunks
+        self._core_only_from = core_only_from
 
     def inputs(self, batch: Batch, step: int) -> dict[str, Any]:
         given = super().inputs(batch, step)
         num_frames = int(self.config.frames.of_size(given["x"].shape[1]))
-        count = min(self.netaug.at_once, self.config.num_augments) if self.netaug.weight else 0
-        active = tuple(torch.randperm(self.config.num_augments)[:count].tolist())
+        active = self._active(batch.index, step)
         allowed = self.chunks.draw(num_frames, self.config.left_frames, batch.wave_BN.device)
         return {**given, "active": active, "allowed": allowed}
 
@@ -90,6 +107,15 @@ class NetAug(Ctc):
         finally:
             self.encoder = core
         return {**scores, **{f"{name}_augmented": value for name, value in augmented.items()}}
+
+    def _active(self, index: int, step: int) -> tuple[int, ...]:
+        """The augment nets that a batch sees; different ones."""
+        num_augments = self.config.num_augments
+        alone = not self.netaug.weight or step >= self._core_only_from
+        count = 0 if alone else min(self.netaug.at_once, num_augments)
+        if self.netaug.draw == "in-turn":
+            return tuple((index * count + place) % num_augments for place in range(count))
+        return tuple(torch.randperm(num_augments)[:count].tolist())
 
     def _pass(self, active: tuple[int, ...], inputs: dict[str, Any]) -> Tensor:
         h_BTD, lengths_B = self.encoder(inputs["x"], inputs["x_lens"], active, inputs["allowed"])
