@@ -34,3 +34,14 @@ def test_the_python_example_runs(toy_bundle: Path, speak: Callable[..., np.ndarr
     text, words = ran.stdout.splitlines()
     assert re.fullmatch(r"AB BAD RTF \d\.\d{3}", text)
     assert re.fullmatch(r"\[\('AB', 0\.1\d*\), \('BAD', 0\.7\d*\)\]", words)
+
+
+def test_the_streaming_example_runs(tmp_path: Path) -> None:
+    _, example = EXAMPLES
+    np.save(tmp_path / "blocks.npy", np.zeros((50, 2_400), np.float32))
+    before = "import edgekit\nimport numpy as np\nblocks = np.load('blocks.npy')\n"
+    ran = subprocess.run(
+        [sys.executable, "-c", before + example], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == ""  # silence says nothing

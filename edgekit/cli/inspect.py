@@ -13,6 +13,12 @@ from edgekit.cli.output import print_json, table
 if TYPE_CHECKING:
     from edgekit.core.bundle import Artifact
 
+_SHERPA = {
+    "zipformer2_ctc": "sherpa-onnx-offline --zipformer-ctc-model",
+    "zipformer2": "sherpa-onnx --zipformer2-ctc-model",
+}
+"""How sherpa-onnx is started, by the type of model."""
+
 
 def inspect(bundle: OptionalBundlePath = None, json: Json = False) -> None:
     """Show what a bundle holds, where its weights come from, and how each artifact was checked."""
@@ -51,8 +57,8 @@ def print_artifacts(artifacts: Iterable[Artifact]) -> None:
         rows.append([artifact.format, artifact.precision, size, *_checked(artifact)])
         rows += [[artifact.format, f"{name} hint", "", *_checked(hint)] for name, hint in artifact.hinted().items()]
         if artifact.format == "sherpa":
-            model, tokens = artifact.files[0].name, artifact.files[-1].name
-            commands.append(f"sherpa-onnx-offline --zipformer-ctc-model={model} --tokens={tokens} speech.wav")
+            option = _SHERPA.get(str(artifact.details.get("model_type")), _SHERPA["zipformer2_ctc"])
+            commands.append(f"{option}={artifact.files[0].name} --tokens={artifact.files[-1].name} speech.wav")
     table(["format", "precision", "MiB", "state", "checked"], rows, right=(2,))
     for command in commands:
         typer.echo(command)

@@ -47,7 +47,7 @@ def build(path: Path | str, request: Request, *, log: Callable[[str], None] | No
     """Build one format and precision of every graph of a bundle, check it where it can run, and commit it.
 
     Args:
-        log: told of a builder's warnings.
+        log: told of a builder's warnings, and of a graph that sherpa-onnx has no use for.
 
     Returns:
         The new artifacts, one per graph.
@@ -62,9 +62,11 @@ def build(path: Path | str, request: Request, *, log: Callable[[str], None] | No
     with writing(path) as writer:
         bundle = open_bundle(path)  # as it is now that nobody else writes
         manifest = bundle.manifest
-        # sherpa-onnx has no use for a graph of other inputs
-        names = ["infer"] if request.format == "sherpa" else list(manifest.graphs)
-        for name, graph in ((name, bundle.graph(name)) for name in names):
+        for name, graph in manifest.graphs.items():
+            if request.format == "sherpa" and (why := _left_out(bundle, name)) is not None:
+                if log is not None:
+                    log(why)
+                continue
             artifact = build_artifact(bundle, writer, name, graph, request, log)
             artifact = check_artifact(bundle, name, artifact, load_reference(bundle, name))
             manifest = replace(manifest, graphs={**manifest.graphs, name: graph.with_artifact(artifact)})
@@ -103,7 +105,7 @@ def build_artifact(
 
             paths, details = convert(onnx_path, graph.signature, folder)
         elif request.format == "sherpa":
-            from edgekit.export.sherpa import convert as convert_for_sherpa
+            from edgekit.export.sherpa.files import convert as convert_for_sherpa
 
             paths, details = convert_for_sherpa(onnx_path, bundle, graph, folder)
         elif request.format != "onnx":
@@ -126,6 +128,12 @@ def build_artifact(
     return Artifact(
         request.format, request.precision, files, reason="not executed: just built", engine=engine, details=details
     )
+
+
+def _left_out(bundle: Bundle, graph: str) -> str | None:
+    from edgekit.export.sherpa.files import left_out
+
+    return left_out(bundle, graph)
 
 
 def in_precision(source: Path, precision: str, target: Path) -> Path:

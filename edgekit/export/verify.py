@@ -182,9 +182,9 @@ def check_artifact(
     """
     options = replace(options or SessionOptions(), precision=artifact.precision)
     if artifact.format == "sherpa":
-        from edgekit.export.sherpa import check
+        from edgekit.export.sherpa.check import check
 
-        return check(bundle, artifact, reference, options)
+        return check(bundle, graph, artifact, reference, options)
     probe = probe_format(artifact.format)
     if not probe.usable:
         return replace(artifact, parity=None, reason=f"not executed: missing {probe.missing}", failed=False)
