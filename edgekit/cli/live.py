@@ -42,7 +42,7 @@ def _follow(stream: SpeechStream, blocks: Iterable[np.ndarray], name: str, jsonl
         pass  # what was said until now is still wanted
     _show(stream.finish(), name, jsonl)
     if stream.compute_s:
-        p50, p99 = np.percentile(stream.compute_s, [50, 99]) * 1000
+        p50, p99 = np.percentile(list(stream.compute_s), [50, 99]) * 1000
         told = f"chunks of {stream.chunk_s * 1000:.0f} ms computed in {p50:.1f} ms (p99 {p99:.1f} ms)"
         log(f"  {told}; a sound waits at most {stream.delay_s * 1000:.0f} ms for its chunk")
 

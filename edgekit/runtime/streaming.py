@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -90,13 +91,13 @@ class SpeechStream:
         labels, blank, delimiter: as in `decode.ctc`.
         sample_rate: of the samples that will come, Hz.
         search: begins a beam search for an utterance; None: greedy.
-        endpoint: when an utterance is over; None: never before `finish`.
+        endpoint: when an utterance is over; None: never before `finish`, for recordings of minutes.
         chunk_s: seconds of sound per chunk, rounded to frames; None: what the graph holds for best.
 
     Attributes:
         chunk_s: seconds of sound per chunk.
         delay_s: the longest that a sound waits until its chunk is complete; computing comes on top.
-        compute_s: of each chunk so far.
+        compute_s: of the newest chunks, at most 10,000: a stream may go on for days.
     """
 
     def __init__(
@@ -127,9 +128,8 @@ class SpeechStream:
         # symbols that are silence: the blank, and what spells nothing
         self._silent = np.array([i == blank or not spells(label, delimiter)[1] for i, label in enumerate(labels)])
         self.chunk_s = chunks.num_frames * self._frame_s
-        overlap_s = (chunks.num_steps - chunks.hop) * step_s
-        self.delay_s = self.chunk_s + overlap_s
-        self.compute_s: list[float] = []
+        self.delay_s = (chunks.num_steps - 1) * step_s + self._increments.end / features.sample_rate
+        self.compute_s: deque[float] = deque(maxlen=10_000)
         self._sample_rate, self._num_samples, self._num_frames = sample_rate, 0, 0
         self._steps: np.ndarray | None = None
         self._utterance = self._begin_utterance()

@@ -566,6 +566,8 @@ def test_an_interrupt_ends_quietly_and_leaves_the_bundle(toy_bundle: Path) -> No
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # a shell's background job ignores interrupts, and so would its children
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         assert process.stderr is not None
         assert "building" in process.stderr.readline()

@@ -135,7 +135,7 @@ def test_what_is_too_long_is_ended_at_a_short_pause_or_at_last_without() -> None
 def test_chunks_of_another_size() -> None:
     live, graph = stream([2] * 100, chunk_s=0.2)
     assert live.chunk_s == pytest.approx(0.2)
-    assert live.delay_s == pytest.approx(0.22)
+    assert live.delay_s == pytest.approx(0.2275)  # 22 steps: 21 shifts of 10 ms and 17.5 ms
     live.accept(np.zeros(16000, np.float32))
     assert set(graph.sizes) == {20}
     with pytest.raises(BundleError, match="chunks of 3 to 30"):

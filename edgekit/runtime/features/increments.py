@@ -17,6 +17,9 @@ class Increments:
     Args:
         features: of kind "kaldi-fbank".
 
+    Attributes:
+        end: the sample after the last one that frame 0 reads; every later frame reads one shift further.
+
     Raises:
         BundleError: another kind, which needs the whole recording.
     """
@@ -28,7 +31,7 @@ class Increments:
         self._shift, self._snip_edges = config.frame_shift, config.snip_edges
         # where frame 0 begins, and how many frames before one are needed that it reads no mirrored sample
         self._origin = 0 if config.snip_edges else config.frame_shift // 2 - config.frame_length // 2
-        self._end = self._origin + config.frame_length
+        self.end = self._origin + config.frame_length
         self._context = math.ceil(-self._origin / config.frame_shift)
         self._wave = np.empty(0, np.float32)
         self._begin = self._done = 0
@@ -41,7 +44,7 @@ class Increments:
         """
         self._wave = np.concatenate((self._wave, block))
         num_samples = self._begin * self._shift + len(self._wave)
-        ready = max(0, (num_samples - self._end) // self._shift + 1)
+        ready = max(0, (num_samples - self.end) // self._shift + 1)
         if last and not self._snip_edges:
             ready = self._fbank.num_frames(num_samples)
         first, ready = self._done - self._begin, max(ready, self._done)
