@@ -11,11 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit.core.bundle import Artifact, Bundle, Graph, Manifest, open_bundle
+from edgekit.core.bundle import Adaptation, Artifact, Bundle, Graph, Manifest, open_bundle
 from edgekit.core.bundle_writer import writing
 from edgekit.core.errors import BackendError
+from edgekit.core.record import Record
 from edgekit.core.reference import Reference
 from edgekit.core.signature import Derived, Dim, Signature, TensorSpec
+from edgekit.core.store import Store
+from edgekit.core.theta import ThetaLayout
+from edgekit.runtime.session import probe_format
 from edgekit.runtime.tensorrt.library import load_module
 
 LABELS = ("<pad>", "|", "A", "B", "C", "D")
@@ -52,6 +56,19 @@ def rtx() -> Any:
 
 
 @pytest.fixture(scope="session")
+def adaptable(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A small random DisConformer with theta as an input and gradient graphs, held to torch by all gates; shared, so
+    that a test which changes it copies it."""
+    export = pytest.importorskip("edgekit.export.export")
+    from edgekit.train.family import find_family
+
+    family = find_family("disconformer")
+    request = export.ExportRequest(family.name, settings=family.small, seed=0, adapt=True, gates="full")
+    bundle: Bundle = export.export(request, tmp_path_factory.mktemp("adaptable") / "bundle")
+    return bundle
+
+
+@pytest.fixture(scope="session")
 def speak() -> Callable[..., np.ndarray]:
     """`speak("AB C", frames_each=5)`: a waveform at 16 kHz in which each letter is a level, with blanks between."""
 
@@ -73,23 +90,99 @@ def toy_bundle(_toy_bundle: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(_toy_bundle, tmp_path / "toy"))
 
 
-def write_toy_bundle(path: Path, speak: Callable[..., np.ndarray], **changes: Any) -> Bundle:
-    """A graph that averages windows of 25 ms and names the nearest level; `changes` replace fields of its manifest."""
+@pytest.fixture(scope="session")
+def _personal_toy(tmp_path_factory: pytest.TempPathFactory, speak: Callable[..., np.ndarray]) -> Path:
+    from edgekit.export.build import Request, build
+
+    path = write_toy_bundle(tmp_path_factory.mktemp("toy") / "bundle", speak, personal=True).path
+    if probe_format("openvino").usable:
+        build(path, Request("openvino"))
+    return path
+
+
+@pytest.fixture
+def personal_toy(_personal_toy: Path, tmp_path: Path) -> Path:
+    """The same with a theta, which `hears` makes; also for OpenVINO where that is installed."""
+    return Path(shutil.copytree(_personal_toy, tmp_path / "personal"))
+
+
+@pytest.fixture(scope="session")
+def hears() -> Callable[[str], np.ndarray]:
+    """`hears("BACD")`: the theta, float32 [6], of one whose A, B, C and D are written as these letters."""
+
+    def theta(letters: str) -> np.ndarray:
+        meant = np.empty_like(LEVELS)
+        meant[[0, 1, *(LABELS.index(letter) for letter in letters)]] = LEVELS
+        return meant - LEVELS
+
+    return theta
+
+
+@pytest.fixture(scope="session")
+def install() -> Callable[..., Record]:
+    """`install(bundle, root, "anna", theta_P, speech_s=60)`: a speaker as `edgekit adapt` leaves one, with details."""
+    pytest.importorskip("safetensors", reason="a speaker's weights are a safetensors file")
+    from edgekit.runtime.adapt import speaker
+
+    def written(bundle: Path, root: Path, name: str, theta_P: np.ndarray, **details: Any) -> Record:
+        manifest = open_bundle(bundle).manifest
+        assert manifest.adaptation is not None
+        store = Store(manifest.core_hash, root)
+        return speaker.install(store, name, theta_P, manifest.adaptation.layout.hash, details)
+
+    return written
+
+
+@pytest.fixture(scope="session")
+def core_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small DisConformer with random weights, which babbles, whole and in chunks. Not to be changed."""
+    export = pytest.importorskip("edgekit.export.export")
+    from edgekit.train.family import find_family
+
+    family = find_family("disconformer")
+    request = export.ExportRequest(family.name, settings=family.small, seed=0)
+    bundle: Bundle = export.export(request, tmp_path_factory.mktemp("core") / "bundle")
+    return bundle.path
+
+
+@pytest.fixture(scope="session")
+def personal_bundle(adaptable: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same weights with a theta, also for OpenVINO where that is installed. Not to be changed."""
+    from edgekit.export.build import Request, build
+
+    path = Path(shutil.copytree(adaptable.path, tmp_path_factory.mktemp("personal") / "bundle"))
+    if probe_format("openvino").usable:
+        build(path, Request("openvino"))
+    return path
+
+
+def write_toy_bundle(path: Path, speak: Callable[..., np.ndarray], *, personal: bool = False, **changes: Any) -> Bundle:
+    """A graph that averages windows of 25 ms and names the nearest level; `changes` replace fields of its manifest.
+
+    Args:
+        personal: a theta of six values is added to the levels: a speaker has levels of their own.
+    """
     time, batch = Dim("time", ((400, 8000, 16000), (16001, 80000, 480000))), Dim("batch", ((1, 1, 16),))
     frames = Derived("time", minus=FRAME, over=HOP, plus=1)
+    theta = TensorSpec("theta", "float32", (Dim("speakers", ((1, 1, 16),)), len(LABELS)), weights=True)
     signature = Signature(
-        (TensorSpec("x", "float32", (batch, time)), TensorSpec("x_lens", "int64", (batch,), lengths_of=time)),
+        (
+            TensorSpec("x", "float32", (batch, time)),
+            TensorSpec("x_lens", "int64", (batch,), lengths_of=time),
+            *([theta] if personal else []),
+        ),
         (
             TensorSpec("log_probs", "float32", (batch, frames, len(LABELS))),
             TensorSpec("log_probs_lens", "int64", (batch,), lengths_of=frames),
         ),
     )
     waves = [speak("AB"), speak("ABC CD"), speak("DAB BAD")]
-    inputs = tuple({"x": w[None], "x_lens": np.array([len(w)])} for w in waves)
+    nobody = {"theta": np.zeros((1, len(LABELS)), np.float32)} if personal else {}
+    inputs = tuple({"x": w[None], "x_lens": np.array([len(w)]), **nobody} for w in waves)
     outputs = tuple(toy_answer(item["x"]) for item in inputs)
     with writing(path) as writer:
         with writer.staging() as folder:
-            toy_onnx(folder / "model.onnx")
+            toy_onnx(folder / "model.onnx", personal=personal)
             file = writer.add(folder / "model.onnx", "infer-onnx-fp32")
         assets = {
             "tokens": writer.add_bytes("\n".join(LABELS).encode() + b"\n", "tokens", ".txt"),
@@ -107,6 +200,7 @@ def write_toy_bundle(path: Path, speak: Callable[..., np.ndarray], **changes: An
             "provenance": {"weights": {"source": "checkpoint", "name": "toy"}},
             "graphs": {"infer": Graph(signature, (Artifact("onnx", "fp32", (file,), reason="not executed"),))},
             "assets": assets,
+            "adaptation": Adaptation(ThetaLayout.of([("levels", (len(LABELS),))])) if personal else None,
         }
         return writer.commit(Manifest(**{**fields, **changes}))
 
@@ -120,7 +214,7 @@ def toy_answer(x: np.ndarray) -> dict[str, np.ndarray]:
     return {"log_probs": log_probs[None].astype(np.float32), "log_probs_lens": np.array([len(windows)])}
 
 
-def toy_onnx(path: Path) -> None:
+def toy_onnx(path: Path, *, personal: bool = False) -> None:
     onnx = pytest.importorskip("onnx", reason="the toy graph is written with the package onnx")
     from onnx import TensorProto, helper, numpy_helper
 
@@ -137,7 +231,17 @@ def toy_onnx(path: Path) -> None:
         helper.make_node("Unsqueeze", ["x", "one"], ["x_B1N"], name="unsqueeze"),
         helper.make_node("Conv", ["x_B1N", "mean"], ["level_B1T"], name="average", strides=[HOP]),
         helper.make_node("Transpose", ["level_B1T"], ["level_BT1"], name="transpose", perm=[0, 2, 1]),
-        helper.make_node("Sub", ["level_BT1", "levels"], ["difference"], name="difference"),
+        *(
+            [
+                helper.make_node("Unsqueeze", ["theta", "one"], ["theta_S1P"], name="unsqueeze_theta"),
+                helper.make_node("Add", ["levels", "theta_S1P"], ["own_levels"], name="own_levels"),
+            ]
+            if personal
+            else []
+        ),
+        helper.make_node(
+            "Sub", ["level_BT1", "own_levels" if personal else "levels"], ["difference"], name="difference"
+        ),
         helper.make_node("Mul", ["difference", "difference"], ["square"], name="square"),
         helper.make_node("Mul", ["square", "sharpness"], ["scores"], name="scores"),
         helper.make_node("LogSoftmax", ["scores"], ["log_probs"], name="log_softmax", axis=-1),
@@ -151,6 +255,11 @@ def toy_onnx(path: Path) -> None:
         [
             helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", "time"]),
             helper.make_tensor_value_info("x_lens", TensorProto.INT64, ["batch"]),
+            *(
+                [helper.make_tensor_value_info("theta", TensorProto.FLOAT, ["speakers", len(LABELS)])]
+                if personal
+                else []
+            ),
         ],
         [
             helper.make_tensor_value_info("log_probs", TensorProto.FLOAT, ["batch", "time_out", len(LABELS)]),

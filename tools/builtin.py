@@ -47,8 +47,9 @@ from edgekit.train.checkpoint import Checkpoint, open_checkpoint, save_checkpoin
 from edgekit.train.family import Builtin, Family, families, find_family
 
 ROOT = Path(__file__).resolve().parents[1]
-MAX_BYTES = {"weights": 10_000_000, "bundle": 16_000_000}
-"""What the checkpoint may take, and the bundle, which has the weights in fp32 once per graph: a wheel stays small."""
+MAX_BYTES = {"weights": 10_000_000, "bundle": 32_000_000}
+"""What the checkpoint may take, and the bundle, which has the core in fp32 once per graph and once for gradients, and all
+augment nets: a wheel stays small."""
 
 LICENCE = "LICENSE"
 REQUIRED = {"date": str, "data": list, "commands": list, "budget": dict, "versions": dict, "results": dict}
@@ -143,7 +144,7 @@ def export_from(weights: Path, family: Family, builtin: Builtin, out: Path) -> N
     """`edgekit export` of weights that are not yet in place."""
     families()[family.name] = replace(family, builtin=replace(builtin, folder=weights))
     try:
-        made = export(ExportRequest(family.name, variant=builtin.variant), out, report=say)
+        made = export(ExportRequest(family.name, variant=builtin.variant, adapt=bool(family.adapted)), out, report=say)
     finally:
         families()[family.name] = family
     expected = family.variants[builtin.variant].num_parameters()

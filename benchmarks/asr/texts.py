@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from decimal import Decimal
 
-from asr.contender import environment
+from shared.worker import environment
 
 try:
     from num2words import num2words

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from asr.contender import environment
+from shared.worker import Worker
 
 
 @dataclass(frozen=True)
@@ -50,34 +48,20 @@ class Process:
             "speech": str(speech),
         }
         # NumPy's BLAS computes features, for which one thread is enough
-        self._process = subprocess.Popen(
+        self._worker = Worker(
+            contender.name,
             [sys.executable, "-m", "conformer.worker", json.dumps(spec)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**environment(threads), "OPENBLAS_NUM_THREADS": "1"},
+            threads,
+            OPENBLAS_NUM_THREADS="1",
         )
-        opened = self._reply()
-        if "missing" in opened:
+        if "missing" in self._worker.opened:
             self.close()
-            raise Missing(opened["missing"])
+            raise Missing(self._worker.opened["missing"])
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         """The answer to a request of `conformer.worker.Requests`."""
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # where it has ended, so have its replies
-            self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
-            self._process.stdin.flush()
-        return self._reply()
+        return self._worker.ask({"do": do, **arguments})
 
     def close(self) -> None:
         """End it."""
-        self._process.communicate()
-
-    def _reply(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit(f"{self.contender.name} ended with {self._process.wait()}")
-        reply: dict[str, Any] = json.loads(line)
-        return reply
+        self._worker.close()

@@ -8,12 +8,16 @@ from typing import Annotated
 
 import typer
 
+from edgekit.cli.adapt import adapt
 from edgekit.cli.benchmark import benchmark
 from edgekit.cli.build import build
+from edgekit.cli.data import data
+from edgekit.cli.demo import demo
 from edgekit.cli.doctor import doctor
 from edgekit.cli.export import export
 from edgekit.cli.inspect import inspect
 from edgekit.cli.list import list_families
+from edgekit.cli.speakers import speakers
 from edgekit.cli.train import train
 from edgekit.cli.transcribe import transcribe
 from edgekit.cli.verify import verify
@@ -35,7 +39,11 @@ app.command("export")(export)
 app.command("build")(build)
 app.command("verify")(verify)
 app.command("transcribe")(transcribe)
+app.command("adapt")(adapt)
+app.add_typer(speakers, name="speakers")
 app.add_typer(benchmark, name="benchmark")
+app.add_typer(data, name="data")
+app.add_typer(demo, name="demo")
 
 
 def _version(show: bool) -> None:

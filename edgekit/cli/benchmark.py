@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgekit.cli.libricontinual import libricontinual
 from edgekit.cli.options import (
     AllowFallback,
     Backend,
@@ -21,6 +22,8 @@ from edgekit.cli.options import (
     LmWeight,
     OptionalBundlePath,
     Precision,
+    Speaker,
+    StoreRoot,
     Threads,
 )
 from edgekit.cli.output import log, print_json, table
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from edgekit.runtime.benchmark_asr import AsrBenchmark
 
 benchmark = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+benchmark.command("libricontinual")(libricontinual)
 
 _NUM_SKIPPED, _NUM_WORST = 10, 5
 
@@ -58,6 +62,8 @@ def asr(
     hotwords_weight: HotwordsWeight = None,
     lm: Lm = None,
     lm_weight: LmWeight = None,
+    speaker: Speaker = None,
+    store: StoreRoot = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="At most so many recordings, spread evenly over the data.")
     ] = None,
@@ -110,6 +116,8 @@ def asr(
             limit=limit,
             normalised=normalise,
             decoding=decoding,
+            speaker=speaker,
+            store=store,
             command=shlex.join(["edgekit", *sys.argv[1:]]),
             report=report,
         )

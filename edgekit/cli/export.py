@@ -47,17 +47,35 @@ def export(
         int | None,
         typer.Option(min=0, max=2**32 - 1, help="Random weights of this seed, also where there are built-in ones."),
     ] = None,
+    adapt: Annotated[
+        bool, typer.Option("--adapt", help="With what a device needs to learn a speaker (takes minutes).")
+    ] = False,
+    gates: Annotated[
+        str, typer.Option(metavar="fast|full", help="How far --adapt's gradients are held to torch.")
+    ] = "fast",
     latency: Annotated[bool, typer.Option(help="Measure a short latency table at the end.")] = True,
     json: Json = False,
 ) -> None:
     """Export a model to a bundle: ONNX always, other formats as asked, each executed and checked where it can run."""
-    from edgekit.core.errors import EdgekitError
+    from edgekit.core.errors import EdgekitError, unknown
     from edgekit.export.build import build
     from edgekit.export.export import ExportRequest
     from edgekit.export.export import export as export_bundle
 
+    if gates not in ("fast", "full"):
+        raise unknown("set of gates", gates, ("fast", "full"))
     requests = requests_of(format, precision, openvino=openvino, trt=trt, trt_rtx=trt_rtx)
-    request = ExportRequest(family, checkpoint, variant, head, tuple(set or ()), tuple(audio or ()), seed)
+    request = ExportRequest(
+        family,
+        checkpoint,
+        variant,
+        head,
+        tuple(set or ()),
+        tuple(audio or ()),
+        seed,
+        adapt=adapt,
+        gates="full" if gates == "full" else "fast",
+    )
     failures: list[tuple[str, EdgekitError]] = []
     with progress() as report:
         bundle = export_bundle(request, out, report=report)

@@ -11,7 +11,7 @@ from edgekit.cli.options import Json, OptionalBundlePath
 from edgekit.cli.output import print_json, table
 
 if TYPE_CHECKING:
-    from edgekit.core.bundle import Artifact
+    from edgekit.core.bundle import Adaptation, Artifact
 
 _SHERPA = {
     "zipformer2_ctc": "sherpa-onnx-offline --zipformer-ctc-model",
@@ -47,6 +47,21 @@ def inspect(bundle: OptionalBundlePath = None, json: Json = False) -> None:
         for dim in graph.signature.dims.values():
             typer.echo(f"  {dim.name}: {', '.join(f'{low}..{high}' for low, _, high in dim.buckets)}")
         print_artifacts(graph.artifacts)
+    if manifest.adaptation is not None:
+        typer.echo(f"\n{_adaptable(manifest.adaptation)}")
+
+
+def _adaptable(adaptation: Adaptation) -> str:
+    """What of it is one user's, and whether it can be learned here."""
+    size = f"theta: {adaptation.layout.size:,} values, layout {adaptation.layout.hash[:16]}"
+    if not adaptation.gradient:
+        return f"{size}, without gradients: learned elsewhere, used here"
+    gradients = f"{size}\ngradients: {sum(file.num_bytes for file in adaptation.gradient) / 2**20:.1f} MiB"
+    try:
+        error = f"max relative error {adaptation.checked['max_relative_error']:.1e} against float64"
+        return f"{gradients}, {adaptation.checked['gates']} gates passed, {error}; learn with edgekit adapt"
+    except (LookupError, TypeError, ValueError):
+        return f"{gradients}, the record of their check cannot be read"
 
 
 def print_artifacts(artifacts: Iterable[Artifact]) -> None:

@@ -36,6 +36,13 @@ Lm = Annotated[
 LmWeight = Annotated[
     float | None, typer.Option(metavar="W", help="Weight of the language model's log-probabilities; default: 0.5.")
 ]
+Speaker = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Answer with this speaker's weights (`edgekit speakers list`).")
+]
+StoreRoot = Annotated[
+    Path | None,
+    typer.Option("--store", metavar="DIR", help="Where speakers lie; default: the platform's data directory."),
+]
 Formats = Annotated[
     str | None,
     typer.Option("--format", help="Comma-separated: onnx, openvino, trt, trt-rtx, sherpa.", show_default=False),

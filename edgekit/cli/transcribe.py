@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,9 +21,15 @@ from edgekit.cli.options import (
     LmWeight,
     OptionalBundlePath,
     Precision,
+    Speaker,
+    StoreRoot,
     Threads,
 )
 from edgekit.cli.output import log, print_json
+
+if TYPE_CHECKING:
+    from edgekit.core.errors import EdgekitError
+    from edgekit.runtime.tasks.speech_recognition import SpeechRecognition, Transcript
 
 
 def transcribe(
@@ -33,6 +40,9 @@ def transcribe(
     precision: Precision = "fp32",
     threads: Threads = None,
     allow_fallback: AllowFallback = False,
+    speaker: Speaker = None,
+    store: StoreRoot = None,
+    batch: Annotated[int, typer.Option(min=1, metavar="N", help="Recordings that are computed together.")] = 1,
     beam: Beam = None,
     hotwords: Hotwords = None,
     hotwords_weight: HotwordsWeight = None,
@@ -74,6 +84,10 @@ def transcribe(
         raise UsageError(f"expected --microphone or recordings, received both: {audio[0]}")
     if live and (json or srt):
         raise UsageError("expected --jsonl or plain text with --stream, received --json or --srt")
+    if live and batch > 1:
+        raise UsageError("expected --batch with whole recordings, received --stream", hint="leave --batch out")
+    if store is not None and speaker is None:
+        raise UsageError("expected --speaker with --store", hint="--speaker NAME")
     if not live and (chunk is not None or Path("-") in audio):
         raise UsageError("expected --stream with --chunk or with sound from standard input", hint="add --stream")
     if json + jsonl + srt > 1:
@@ -81,7 +95,13 @@ def transcribe(
     if srt and len(audio) > 1:
         raise UsageError(f"expected one recording with --srt, received {len(audio)}")
     recogniser = load(
-        bundle, backend=backend, device=device, precision=precision, num_threads=threads, allow_fallback=allow_fallback
+        bundle,
+        backend=backend,
+        device=device,
+        precision=precision,
+        num_threads=threads,
+        allow_fallback=allow_fallback,
+        store=store,
     )
     if not isinstance(recogniser, SpeechRecognition):
         raise UsageError(f"expected a bundle for speech-recognition, {bundle} is for {recogniser.bundle.manifest.task}")
@@ -89,21 +109,21 @@ def transcribe(
     decoding = read_decoding(beam=beam, hotwords=hotwords, hotwords_weight=hotwords_weight, lm=lm, lm_weight=lm_weight)
     if decoding is not None:
         recogniser.search(decoding)  # what does not fit is said before the first recording
+    if speaker is not None:
+        recogniser.speakers.find(speaker)  # likewise
+    options = {"speaker": speaker, "decoding": decoding, "allow_random_weights": allow_random_weights}
     if live:
         from edgekit.cli.live import transcribe_live
 
-        options = {"decoding": decoding, "endpoint": Endpoint(silence), "chunk_s": chunk}
-        transcribe_live(recogniser, audio, options | {"allow_random_weights": allow_random_weights}, jsonl)
+        transcribe_live(recogniser, audio, options | {"endpoint": Endpoint(silence), "chunk_s": chunk}, jsonl)
         return
     records, failed = [], 0
-    for path in audio:
-        try:
-            transcript = recogniser.transcribe(path, decoding=decoding, allow_random_weights=allow_random_weights)
-        except EdgekitError as error:
+    for path, transcript in _answers(recogniser, audio, batch, options):
+        if isinstance(transcript, EdgekitError):
             if len(audio) == 1:
-                raise
+                raise transcript
             # the other recordings are still wanted
-            log(f"error: {error.message}")
+            log(f"error: {transcript.message}")
             failed += 1
             continue
         record = {"audio": str(path), **transcript.to_json()}
@@ -115,12 +135,37 @@ def transcribe(
             prefix = f"{path}: " if len(audio) > 1 else ""
             typer.echo(f"{prefix}{transcript.text}")
             took = f"{transcript.audio_s:.2f} s of audio in {transcript.compute_s:.3f} s, RTF {transcript.rtf:.4f}"
-            log(f"  {took}, {recogniser.session}")
+            known = "" if transcript.speaker is None else f", {transcript.speaker}"
+            log(f"  {took}, {recogniser.session}{known}")
         records.append(record)
     if json:
         print_json({"session": str(recogniser.session), "transcripts": records})
     if failed:
         raise typer.Exit(1)
+
+
+def _answers(
+    recogniser: SpeechRecognition, audio: Sequence[Path], batch: int, options: dict[str, Any]
+) -> Iterator[tuple[Path, Transcript | EdgekitError]]:
+    """Each recording's answer, or why it has none, in order."""
+    from edgekit.core.errors import EdgekitError
+
+    speaker, others = options["speaker"], {name: value for name, value in options.items() if name != "speaker"}
+    for start in range(0, len(audio), batch):
+        group = audio[start : start + batch]
+        if len(group) > 1:
+            try:
+                found = recogniser.transcribe_batch([(path, speaker) for path in group], **others)
+            except EdgekitError:
+                pass  # which of them cannot be answered shows when each is alone
+            else:
+                yield from zip(group, found)
+                continue
+        for path in group:
+            try:
+                yield path, recogniser.transcribe(path, **options)
+            except EdgekitError as error:
+                yield path, error
 
 
 def _told_apart(first: Path | None, others: list[Path], *, needed: bool) -> tuple[Path, list[Path]]:

@@ -17,6 +17,7 @@ from typing import Any
 from edgekit.core.errors import BundleError
 from edgekit.core.files import sha256_of
 from edgekit.core.signature import Signature
+from edgekit.core.theta import ThetaLayout
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -138,6 +139,45 @@ class Graph:
 
 
 @dataclass(frozen=True)
+class Adaptation:
+    """What of a bundle is one user's: the layout of theta, and what learning it on a device takes.
+
+    Attributes:
+        layout: which values of theta are which parameter's.
+        starts: a safetensors file whose "theta" `[N, P]` are values to begin with; None: there are none.
+        gradient: the graph that answers and remembers, the one that makes a gradient of that, and the weights that
+            both read; (): the bundle can be adapted elsewhere and used here.
+        checked: how the gradients were held to torch's.
+    """
+
+    layout: ThetaLayout
+    starts: StoredFile | None = None
+    gradient: tuple[StoredFile, ...] = ()
+    checked: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.gradient) not in (0, 3):
+            raise ValueError(f"a gradient has two graphs and their weights, received {len(self.gradient)} files")
+
+    @property
+    def files(self) -> list[StoredFile]:
+        return [*self.gradient, *([] if self.starts is None else [self.starts])]
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "layout": self.layout.to_json(), "layout_sha256": self.layout.hash}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Adaptation:
+        starts = data["starts"]
+        return cls(
+            ThetaLayout.from_json(data["layout"]),
+            None if starts is None else StoredFile.from_json(starts),
+            tuple(StoredFile.from_json(file) for file in data["gradient"]),
+            dict(data["checked"]),
+        )
+
+
+@dataclass(frozen=True)
 class Manifest:
     """All that is known of a bundle; see `docs/bundle.md` for each field."""
 
@@ -150,6 +190,7 @@ class Manifest:
     provenance: dict[str, Any]
     graphs: dict[str, Graph]
     assets: dict[str, StoredFile] = field(default_factory=dict)
+    adaptation: Adaptation | None = None
 
     def __post_init__(self) -> None:
         if not self.graphs:
@@ -173,7 +214,7 @@ class Manifest:
 
     def files(self) -> list[StoredFile]:
         stored = [file for graph in self.graphs.values() for a in graph.artifacts for file in a.files]
-        return stored + list(self.assets.values())
+        return stored + list(self.assets.values()) + ([] if self.adaptation is None else self.adaptation.files)
 
     def to_json(self) -> dict[str, Any]:
         data: dict[str, Any] = {"schema": SCHEMA}
@@ -187,6 +228,8 @@ class Manifest:
             for name, graph in self.graphs.items()
         }
         data["assets"] = {name: asdict(file) for name, file in self.assets.items()}
+        if self.adaptation is not None:
+            data["adaptation"] = self.adaptation.to_json()
         return data
 
     @classmethod
@@ -206,6 +249,7 @@ class Manifest:
             provenance=data["provenance"],
             graphs=graphs,
             assets={name: StoredFile.from_json(file) for name, file in data["assets"].items()},
+            adaptation=None if data.get("adaptation") is None else Adaptation.from_json(data["adaptation"]),
         )
 
 

@@ -33,7 +33,7 @@ class Reference:
             for index, item in enumerate(items):
                 arrays |= {f"{kind}/{index}/{name}": array for name, array in item.items()}
         buffer = io.BytesIO()
-        np.savez(buffer, **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
         return buffer.getvalue()
 
     @classmethod

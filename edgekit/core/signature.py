@@ -107,15 +107,18 @@ class TensorSpec:
         dtype: NumPy's name of its element type ("float32", "int64").
         shape: per axis a fixed size, a `Dim`, or (outputs only) a `Derived` axis.
         lengths_of: set where this tensor `[batch]` holds, per item, how much of that axis is valid.
+        weights: an input that holds what was learned and not what is asked: its first axis is 1, the same for all
+            items, or the batch's size, each item its own.
 
     Raises:
-        ValueError: no name, an unknown dtype, or a size below 1.
+        ValueError: no name, an unknown dtype, a size below 1, or weights whose first axis is not dynamic.
     """
 
     name: str
     dtype: str
     shape: tuple[Axis, ...]
     lengths_of: Dim | Derived | None = None
+    weights: bool = False
 
     def __post_init__(self) -> None:
         # encode() raises a ValueError of its own for text that no graph can hold
@@ -125,6 +128,8 @@ class TensorSpec:
             raise ValueError(f"{self.name}: a dtype is one of {', '.join(_DTYPES)}, got {self.dtype!r}")
         if any(isinstance(axis, int) and axis < 1 for axis in self.shape):
             raise ValueError(f"{self.name}: a fixed size is at least 1, got {list(self.shape)}")
+        if self.weights and not (self.shape and isinstance(self.shape[0], Dim)):
+            raise ValueError(f"{self.name}: weights count items on their first axis, got {list(self.shape)}")
 
     def __str__(self) -> str:
         return f"{self.name}: {self.dtype}[{', '.join(str(axis) for axis in self.shape)}]"
@@ -180,10 +185,15 @@ class Signature:
 
     @property
     def batch(self) -> Dim | None:
-        """The axis that counts items: the first axis of every input, where all inputs share it."""
-        firsts = {spec.shape[0] if spec.shape else None for spec in self.inputs}
+        """The axis that counts items: the first axis of every input but weights, where all share it."""
+        firsts = {spec.shape[0] if spec.shape else None for spec in self.inputs if not spec.weights}
         first = firsts.pop() if len(firsts) == 1 else None
         return first if isinstance(first, Dim) else None
+
+    @property
+    def weights(self) -> tuple[TensorSpec, ...]:
+        """The inputs that hold what was learned."""
+        return tuple(spec for spec in self.inputs if spec.weights)
 
     def profiles(self) -> list[dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]]:
         """Per bucket, per input name: its `(min, opt, max)` shapes.
@@ -226,6 +236,10 @@ class Signature:
                         raise SignatureError(f"{spec.name}: expected one size of {axis.name}, received {both}")
                 elif size != axis:
                     raise SignatureError(f"expected {spec}, received {array.dtype}{list(array.shape)}")
+        for spec in self.weights:
+            items, batch = inputs[spec.name].shape[0], None if self.batch is None else sizes[self.batch.name]
+            if items not in (1, batch):
+                raise SignatureError(f"{spec.name}: expected weights of 1 or {batch} items, received {items}")
         for spec in self.inputs:
             if isinstance(spec.lengths_of, Dim):
                 low, high = spec.lengths_of.min, sizes[spec.lengths_of.name]
@@ -284,6 +298,8 @@ def _spec_to_json(spec: TensorSpec) -> dict[str, Any]:
     }
     if spec.lengths_of is not None:
         data["lengths_of"] = str(spec.lengths_of)
+    if spec.weights:
+        data["weights"] = True
     return data
 
 
@@ -292,7 +308,8 @@ def _spec_from_json(data: Mapping[str, Any], dims: Mapping[str, Dim]) -> TensorS
     axis = None if lengths_of is None else _axis(lengths_of, dims)
     if isinstance(axis, int):
         raise ValueError("lengths_of names an axis, not a size")
-    return TensorSpec(data["name"], data["dtype"], tuple(_axis(a, dims) for a in data["shape"]), axis)
+    shape = tuple(_axis(a, dims) for a in data["shape"])
+    return TensorSpec(data["name"], data["dtype"], shape, axis, bool(data.get("weights", False)))
 
 
 def _axis(text: int | str, dims: Mapping[str, Dim]) -> Axis:

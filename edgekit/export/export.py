@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,14 +21,14 @@ from edgekit.core.bundle_writer import writing
 from edgekit.core.errors import AudioError, BackendError, BundleError, ExportError, UsageError
 from edgekit.core.reference import Reference
 from edgekit.core.settings import apply_settings, settings_to_dict
-from edgekit.core.signature import Signature
+from edgekit.core.signature import Signature, TensorSpec
 from edgekit.export.build import check_free_space
 from edgekit.export.verify import MIN_LENGTHS, check_artifact, reference_asset
 from edgekit.runtime.chunks import InChunks, counted, whole
 from edgekit.runtime.features import open_features
 from edgekit.runtime.features.audio import load_audio
 from edgekit.runtime.samples import sample_clips
-from edgekit.train.family import LoadedModel, find_family
+from edgekit.train.family import LoadedModel, families, find_family
 
 _MAX_ONNX_BYTES = 2**31 - 2**20
 MAX_AUDIO = 8
@@ -50,6 +50,8 @@ class ExportRequest:
             be chosen of any weights (`Family.deployable`).
         audio: the user's recordings for the check, which the bundle keeps; none: the sample clips.
         seed: asks for random weights, also where there are built-in ones; None: 0 for those that are random anyway.
+        adapt: with the gradient graphs by which a device learns a user's weights.
+        gates: how far these are held to torch, see `adaptation.check_gradient`.
     """
 
     family: str
@@ -59,6 +61,8 @@ class ExportRequest:
     settings: Sequence[str] = ()
     audio: Sequence[Path] = ()
     seed: int | None = None
+    adapt: bool = False
+    gates: Literal["fast", "full"] = "fast"
 
 
 def export(request: ExportRequest, out: Path | None = None, *, report: Report = lambda step: None) -> Bundle:
@@ -113,6 +117,14 @@ def export(request: ExportRequest, out: Path | None = None, *, report: Report = 
         }
         if model.tokens:
             assets["tokens"] = writer.add_bytes("\n".join(model.tokens).encode() + b"\n", "tokens", ".txt")
+        adaptation, first = None, next(iter(signatures.values()))
+        if model.tunable is not None:
+            from edgekit.export.adaptation import check_gradient, write_gradient, write_starts
+
+            adaptation = write_starts(model.tunable, writer)
+            if request.adapt:
+                report("tracing the gradient, which takes minutes")
+                adaptation = replace(adaptation, gradient=write_gradient(model, first, writer))
         manifest = Manifest(
             family=request.family,
             variant=variant,
@@ -127,12 +139,17 @@ def export(request: ExportRequest, out: Path | None = None, *, report: Report = 
             provenance={"command": _command(request), **_provenance(model)},
             graphs=graphs,
             assets=assets,
+            adaptation=adaptation,
         )
         for name, graph in graphs.items():
             report(f"checking graph {name} against torch")
             staged = Bundle(path, manifest)
             checked = check_artifact(staged, name, graph.artifacts[0], references[name])
             graphs[name] = graph.with_artifact(checked)
+        if adaptation is not None and adaptation.gradient:
+            report("checking the gradient against torch")
+            passed = check_gradient(Bundle(path, manifest), model, first, full=request.gates == "full")
+            manifest = replace(manifest, adaptation=replace(adaptation, checked=passed))
         return writer.commit(manifest)
 
 
@@ -166,8 +183,23 @@ def make_reference(model: LoadedModel, graph: str, audio: Sequence[Path], origin
             f"{len(longest_wave) / features.sample_rate:g} s",
             hint=f"give a recording of at least {math.ceil(100 * enough / features.sample_rate) / 100:g} s",
         )
-    inputs = tuple({data.name: x[None], lengths.name: np.array([len(x)], lengths.dtype)} for x in items)
+    random = np.random.default_rng(0)
+    inputs = tuple(
+        {
+            data.name: x[None],
+            lengths.name: np.array([len(x)], lengths.dtype),
+            # none, and then some that nobody has learned, large enough to be heard
+            **{spec.name: _weights(spec, random, 0.1 if index else 0.0) for spec in session.signature.weights},
+        }
+        for index, x in enumerate(items)
+    )
     return Reference(origin, inputs, tuple(session.run(item) for item in inputs))
+
+
+def _weights(spec: TensorSpec, random: np.random.Generator, scale: float) -> np.ndarray:
+    shape = (1, *(axis for axis in spec.shape[1:] if isinstance(axis, int)))
+    # of two values, so that they take little room in the bundle
+    return (scale * random.choice([-1.0, 1.0], shape)).astype(spec.dtype)
 
 
 class TorchSession:
@@ -202,6 +234,17 @@ def _load(request: ExportRequest) -> tuple[str, LoadedModel]:
     family = find_family(request.family)
     if len(request.audio) > MAX_AUDIO:
         raise UsageError(f"expected at most {MAX_AUDIO} recordings for the check, received {len(request.audio)}")
+    if request.adapt:
+        if not family.adapted:
+            able = [each.name for each in families().values() if each.adapted]
+            raise UsageError(
+                f"expected a family that names tunable parameters with --adapt ({', '.join(able)}), "
+                f"received {family.name}"
+            )
+        from edgekit.export.gradient import require_torch
+
+        require_torch()  # before minutes of work
+        request = replace(request, settings=(*request.settings, *family.adapted))
     # a family without deployable fields need not take settings for trained weights
     chosen = (tuple(request.settings),) if request.settings else ()
     sizes = [setting for setting in request.settings if setting.partition("=")[0].strip() not in family.deployable]
@@ -235,6 +278,7 @@ def _command(request: ExportRequest) -> str:
     for assignment in request.settings:
         words += ["--set", assignment]
     words += ["--seed", str(request.seed)] if request.seed is not None else []
+    words += ["--adapt"] if request.adapt else []
     for path in request.audio:
         words += ["--audio", str(path)]
     return shlex.join(words)

@@ -5,22 +5,25 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
+from onnxscript import opset18
 from onnxscript.values import Op, Opset
 
 from edgekit.core.errors import ExportError
 from edgekit.core.files import explained
 from edgekit.core.signature import Derived, Dim, Signature, TensorSpec
 from edgekit.export.attention import DOMAIN, add_functions, function_name
-from edgekit.train.layers import attention as attention  # registers the operator
+from edgekit.train.layers import attention as attention  # these register the operators
+from edgekit.train.layers import per_item as per_item
 
 OPSET = 18
 _SCOPES = "pkg.torch.onnx.name_scopes"
@@ -39,7 +42,7 @@ def export_onnx(module: torch.nn.Module, signature: Signature, path: Path) -> di
         spec.name: {i: torch.export.Dim.DYNAMIC for i, axis in enumerate(spec.shape) if isinstance(axis, Dim)}
         for spec in signature.inputs
     }
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         try:
             program = torch.onnx.export(
                 module,
@@ -49,7 +52,7 @@ def export_onnx(module: torch.nn.Module, signature: Signature, path: Path) -> di
                 input_names=[spec.name for spec in signature.inputs],
                 output_names=[spec.name for spec in signature.outputs],
                 dynamic_shapes=tuple(shapes[spec.name] for spec in signature.inputs),
-                custom_translation_table={torch.ops.edgekit.attention.default: _attention},
+                custom_translation_table=_TRANSLATIONS,
                 verbose=False,
             )
         except torch.onnx.errors.OnnxExporterError as error:
@@ -71,6 +74,8 @@ def example_inputs(signature: Signature) -> dict[str, np.ndarray]:
     sizes = {name: dim.buckets[0][1] for name, dim in signature.dims.items()}
     if signature.batch is not None:
         sizes[signature.batch.name] = 2
+        # each item its own
+        sizes |= {str(spec.shape[0]): 2 for spec in signature.weights}
     examples = {}
     for spec in signature.inputs:
         shape = signature.output_shape(spec, sizes)
@@ -96,6 +101,37 @@ def _attention(q: Any, k: Any, v: Any, bias: Any, num_heads: int) -> Any:
         type_constraints=[("T", ["tensor(float)"], "")],
     )
     return Op(Opset(DOMAIN, 1), name, schema)(q, k, v, bias)
+
+
+def _matmul(x: Any, weight: Any) -> Any:
+    return opset18.MatMul(x, weight)
+
+
+def _add(x: Any, weight: Any) -> Any:
+    return opset18.Add(x, weight)
+
+
+def _multiply(x: Any, weight: Any) -> Any:
+    return opset18.Mul(x, weight)
+
+
+def _part(theta: Any, start: int, shape: Sequence[int]) -> Any:
+    end = start + math.prod(shape)
+    values = opset18.Slice(theta, _constant([start]), _constant([end]), _constant([1]))
+    return opset18.Reshape(values, _constant([0, *shape]))  # 0: as many items as there are
+
+
+def _constant(values: Sequence[int]) -> Any:
+    return opset18.Constant(value=onnx.helper.make_tensor("", onnx.TensorProto.INT64, [len(values)], values))
+
+
+_TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.ops.edgekit.attention.default: _attention,
+    torch.ops.edgekit.per_item_matmul.default: _matmul,
+    torch.ops.edgekit.per_item_add.default: _add,
+    torch.ops.edgekit.per_item_multiply.default: _multiply,
+    torch.ops.edgekit.per_item_part.default: _part,
+}
 
 
 def _name_axes(model: onnx.ModelProto, signature: Signature) -> None:
@@ -143,7 +179,7 @@ def _name_nodes(model: onnx.ModelProto) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """The exporter prints progress and warns of what is checked afterwards; errors are raised all the same."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export")]
     levels = [logger.level for logger in loggers]

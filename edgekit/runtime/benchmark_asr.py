@@ -46,7 +46,7 @@ class AsrBenchmark:
 
     Attributes:
         context: what the figures belong to: `command`, `date` (UTC), `machine`, `load_before` (averages of 1, 5 and 15
-            minutes), `versions`, `bundle`, `session`, `data`.
+            minutes), `versions`, `bundle`, `session`, `data`; of a speaker `speaker` and `speaker_version`.
         errors: of the recordings that were recognised.
         audio_s: length of these recordings together.
         compute_s: features, session and decoding together, wall time; reading and resampling are not in it.
@@ -94,6 +94,8 @@ def benchmark_asr(
     precision: str = "fp32",
     num_threads: int | None = None,
     allow_fallback: bool = False,
+    speaker: str | None = None,
+    store: Path | str | None = None,
     allow_random_weights: bool = False,
     limit: int | None = None,
     normalised: bool = True,
@@ -108,6 +110,8 @@ def benchmark_asr(
     Args:
         bundle: for speech recognition; this and the next five as in `edgekit.load`.
         data: what `read_corpus` reads.
+        speaker: a name in the store, whose weights answer all recordings; None: the core alone.
+        store: as in `edgekit.load`.
         allow_random_weights: measure although the weights are random and the error rate means nothing.
         limit: at most so many recordings, spread evenly over the data; None: all.
         decoding: a beam search, with hotwords or a language model; None: greedy.
@@ -119,6 +123,7 @@ def benchmark_asr(
         BundleError: no bundle, or random weights.
         UsageError: a bundle for another task, or no transcripts in the data.
         AudioError: not one recording can be used.
+        StoreError: an unknown speaker, or one that does not fit.
         EdgekitError: the data cannot be read.
     """
     load_before = [round(average, 2) for average in os.getloadavg()]
@@ -130,6 +135,7 @@ def benchmark_asr(
         precision=precision,
         num_threads=num_threads,
         allow_fallback=allow_fallback,
+        store=store,
     )
     if not isinstance(recogniser, SpeechRecognition):
         raise UsageError(f"expected a bundle for speech-recognition, {bundle} is for {recogniser.bundle.manifest.task}")
@@ -149,7 +155,10 @@ def benchmark_asr(
     chosen = _spread(known, limit)
     if decoding is not None:
         recogniser.search(decoding)  # what does not fit is said before the first recording
-    answers, transcripts, broken = _recognise(recogniser, chosen, decoding, report)
+    # its weights as they are now: a version that is installed meanwhile answers none of the recordings
+    found = None if speaker is None else recogniser.speakers.find(speaker)
+    theta = None if found is None else found.theta
+    answers, transcripts, broken = _recognise(recogniser, chosen, theta, decoding, report)
     peak_mib = peak_memory_mib()
     if not transcripts:
         raise AudioError(
@@ -161,6 +170,7 @@ def benchmark_asr(
         context={
             **_context(recogniser, num_threads, command),
             "decoding": _described(decoding),
+            **({} if found is None or found.version is None else found.version.to_json()),
             "load_before": load_before,
             "data": {"path": str(data), "num_utterances": len(corpus.utterances), "limit": limit},
         },
@@ -191,18 +201,23 @@ def peak_memory_mib() -> float:
 
 
 def _recognise(
-    recogniser: SpeechRecognition, chosen: Sequence[Utterance], decoding: Decoding | None, report: Report
+    recogniser: SpeechRecognition,
+    chosen: Sequence[Utterance],
+    theta: np.ndarray | None,
+    decoding: Decoding | None,
+    report: Report,
 ) -> tuple[list[Answer], list[Transcript], list[SkippedRecording]]:
     """Each of the corpus's utterances in turn; what cannot be used is left out and told."""
     total_s, done_s = sum(utterance.duration_s for utterance in chosen), 0.0
+    options: dict[str, Any] = {"speaker": theta, "decoding": decoding, "allow_random_weights": True}
     answers: list[Answer] = []
     transcripts: list[Transcript] = []
     broken = []
     for index, utterance in enumerate(chosen, start=1):
         try:
             if not transcripts:
-                recogniser.transcribe(utterance.audio, decoding=decoding, allow_random_weights=True)
-            transcript = recogniser.transcribe(utterance.audio, decoding=decoding, allow_random_weights=True)
+                recogniser.transcribe(utterance.audio, **options)
+            transcript = recogniser.transcribe(utterance.audio, **options)
         except AudioError as error:
             broken.append(SkippedRecording(str(utterance.audio), error.message))
         else:

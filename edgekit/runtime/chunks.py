@@ -97,6 +97,7 @@ class InChunks:
         """The frames of all chunks, one after the other, and their lengths. Beyond an item's own frames are zeros."""
         cut, name = self.chunks, self.chunks.output.name
         x, lengths = inputs[cut.data.name], inputs[cut.lengths.name]
+        weights = {spec.name: inputs[spec.name] for spec in self.signature.weights}
         graph = Stateful(self._session, len(x))
         parts = []
         for start in range(0, max(1, int(lengths.max()) - cut.least + 1), cut.hop):
@@ -104,7 +105,7 @@ class InChunks:
             part_lengths = np.clip(lengths - start, cut.least, cut.num_steps)
             size = int(part_lengths.max())
             part = {cut.data.name: x[:, start : start + size], cut.lengths.name: part_lengths}
-            parts.append(graph.step({**inputs, **part})[name])
+            parts.append(graph.step({**weights, **part})[name])
         frames = np.zeros((len(x), int(cut.frames.of_size(x.shape[1])), *parts[0].shape[2:]), parts[0].dtype)
         joined = np.concatenate(parts, 1)[:, : frames.shape[1]]
         frames[:, : joined.shape[1]] = joined

@@ -18,6 +18,9 @@ AUDIO_SUFFIXES = frozenset((".wav", ".flac", ".opus", ".ogg", ".oga", ".mp3", ".
 # Longer than this is what a header says that does not know; about 11 days.
 MAX_DURATION_S = 1e6
 _LIBRISPEECH_ID = re.compile(r"(\d+)-\d+-\d+")
+_MLS_ID = re.compile(r"(?P<speaker>\d+)_(?P<book>\d+)_\d+")
+# as it is published, in either of its two forms
+_MLS_SUFFIXES = (".flac", ".opus", ".wav")
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ def read_layout(path: Path) -> Iterable[Row | Skipped]:
                     return _common_voice(table)
         if (path / "metadata.csv").is_file() and (path / "wavs").is_dir():
             return _ljspeech(path)
+        if partitions := mls_partitions(path):
+            return (row for partition in partitions for row in _mls(partition))
         tables = sorted(path.rglob("*.trans.txt"))
         return (row for table in tables for row in _librispeech(table)) if tables else _recordings(path)
     if path.suffix == ".jsonl" and path.is_file():
@@ -62,6 +67,12 @@ def read_layout(path: Path) -> Iterable[Row | Skipped]:
         + ("" if path.exists() else ", which does not exist"),
         hint="look at the path",
     )
+
+
+def mls_partitions(path: Path) -> list[Path]:
+    """The folders with `transcripts.txt` and `audio/`: `path` itself, or its train, dev and test; often none."""
+    folders = (path, *(path / name for name in ("train", "dev", "test")))
+    return [folder for folder in folders if (folder / "transcripts.txt").is_file() and (folder / "audio").is_dir()]
 
 
 def _recordings(folder: Path) -> Iterator[Row]:
@@ -90,6 +101,40 @@ def _ljspeech(folder: Path) -> Iterator[Row | Skipped]:
         return Row(name, _of(recordings, name), _text(texts[-1]) or _text(texts[0]))
 
     return _parse_lines(folder / "metadata.csv", parse)
+
+
+def _mls(partition: Path) -> Iterator[Row | Skipped]:
+    """Multilingual LibriSpeech (OpenSLR 94): recordings are in `audio/<speaker>/<book>/`, books are LibriVox's."""
+    durations_s = _mls_durations(partition / "segments.txt")
+
+    def parse(line: str) -> Row:
+        name, _, text = line.partition("\t")
+        found = _MLS_ID.fullmatch(name)
+        if found is None:
+            raise ValueError(f"expected <speaker>_<book>_<segment>, a tab and the text, received {line[:40]!r}")
+        stem = partition / "audio" / found["speaker"] / found["book"] / name
+        for suffix in _MLS_SUFFIXES:
+            if (audio := stem.with_suffix(suffix)).is_file():
+                return Row(name, audio, _text(text), found["speaker"], durations_s.get(name))
+        raise ValueError(f"expected a recording named {name[:40]!r}, received none")
+
+    return _parse_lines(partition / "transcripts.txt", parse)
+
+
+def _mls_durations(table: Path) -> dict[str, float]:
+    """Seconds by name, so that ten million recordings need not be opened; empty without a table.
+
+    Lines are name, address of the chapter, begin and end in it (s); one of another form tells nothing.
+    """
+    durations_s = {}
+    for line in table.read_bytes().split(b"\n") if table.is_file() else ():
+        try:
+            name, _, begin, end = line.decode().split("\t")
+            if 0 < (duration_s := float(end) - float(begin)) <= MAX_DURATION_S:
+                durations_s[name] = round(duration_s, 3)
+        except ValueError:
+            continue
+    return durations_s
 
 
 def _common_voice(table: Path) -> Iterator[Row | Skipped]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from edgekit.runtime.decode.ctc import Token, Word, best_symbols, greedy, spells
 from edgekit.runtime.features import Features
 from edgekit.runtime.features.audio import Resampler, mono
 from edgekit.runtime.features.increments import Increments
+
+if TYPE_CHECKING:
+    from edgekit.runtime.speakers import SpeakerVersion
 
 _PAUSE_S = 0.12
 """In an utterance that is too long a pause this short ends it."""
@@ -57,6 +60,7 @@ class Update:
         words: with their times in the stream.
         audio_s: seconds of sound that were taken in.
         compute_s: what the newest chunk cost: inference and decoding.
+        speaker: whose weights answer, where a name was given.
     """
 
     final: bool
@@ -64,11 +68,14 @@ class Update:
     words: tuple[Word, ...]
     audio_s: float
     compute_s: float
+    speaker: SpeakerVersion | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; times of words in whole milliseconds."""
+        """Plain data, of a speaker `speaker` and `speaker_version`; times of words in whole milliseconds."""
         words = [{key: round(v, 3) if isinstance(v, float) else v for key, v in asdict(w).items()} for w in self.words]
-        return {**asdict(self), "words": words}
+        data = {**asdict(self), "words": words}
+        del data["speaker"]
+        return data if self.speaker is None else {**data, **self.speaker.to_json()}
 
 
 @dataclass
@@ -93,6 +100,8 @@ class SpeechStream:
         search: begins a beam search for an utterance; None: greedy.
         endpoint: when an utterance is over; None: never before `finish`, for recordings of minutes.
         chunk_s: seconds of sound per chunk, rounded to frames; None: what the graph holds for best.
+        weights: what the graph's inputs of weights hold, from the first chunk to the last.
+        speaker: whose they are.
 
     Attributes:
         chunk_s: seconds of sound per chunk.
@@ -112,6 +121,8 @@ class SpeechStream:
         search: Callable[[], PrefixBeam] | None = None,
         endpoint: Endpoint | None = None,
         chunk_s: float | None = None,
+        weights: Mapping[str, np.ndarray] | None = None,
+        speaker: SpeakerVersion | None = None,
     ) -> None:
         step_s = features.samples_per_step / features.sample_rate
         self._chunks = chunks = Chunks(session.signature)
@@ -123,6 +134,7 @@ class SpeechStream:
             self._chunks = chunks = Chunks(session.signature, window + num_frames * chunks.frames.over)
         self._graph, self._labels, self._blank, self._delimiter = Stateful(session), labels, blank, delimiter
         self._search, self._endpoint = search, endpoint
+        self._weights, self._speaker = weights or {}, speaker
         self._resampler = Resampler(sample_rate, features.sample_rate)
         self._increments = Increments(features)
         # symbols that are silence: the blank, and what spells nothing
@@ -172,7 +184,7 @@ class SpeechStream:
         begun = time.perf_counter()
         cut, now = self._chunks, self._utterance
         inputs = {cut.data.name: steps[None], cut.lengths.name: np.array([len(steps)], cut.lengths.dtype)}
-        outputs = self._graph.step(inputs)
+        outputs = self._graph.step({**self._weights, **inputs})
         frames = outputs[cut.output.name][0, : int(outputs[cut.output_lengths.name][0])]
         now.frames.append(frames)
         if now.beam is not None:
@@ -211,4 +223,5 @@ class SpeechStream:
 
     def _update(self, spelled: Sequence[Word], *, final: bool, compute_s: float) -> Update:
         text = " ".join(word.text for word in spelled)
-        return Update(final, text, tuple(spelled), self._num_samples / self._sample_rate, compute_s)
+        audio_s = self._num_samples / self._sample_rate
+        return Update(final, text, tuple(spelled), audio_s, compute_s, self._speaker)

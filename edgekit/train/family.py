@@ -16,7 +16,10 @@ from edgekit.core.signature import Signature
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
     import torch
+
+    from edgekit.core.theta import ThetaLayout
 
 ENTRY_POINTS = "edgekit.families"
 
@@ -40,6 +43,19 @@ class Config(Protocol):
 
 
 @dataclass(frozen=True)
+class Tunable:
+    """What of a model a device may learn for one user: the values of its graphs' input theta.
+
+    Attributes:
+        layout: which of them are which parameter's.
+        starts: float32 `[N, P]`, where learning may begin; N may be 0.
+    """
+
+    layout: ThetaLayout
+    starts: np.ndarray
+
+
+@dataclass(frozen=True)
 class LoadedModel:
     """A model with weights, ready to be exported.
 
@@ -52,6 +68,7 @@ class LoadedModel:
         tokens: one label per output class, for heads that name classes.
         others: the modules of the other graphs, by name.
         weights: the manifest's `provenance.weights`: `{"source": "random", "seed": 0}`, ...
+        tunable: None where no graph takes a theta.
     """
 
     module: torch.nn.Module
@@ -62,6 +79,7 @@ class LoadedModel:
     weights: dict[str, Any]
     tokens: tuple[str, ...] = ()
     others: Mapping[str, torch.nn.Module] = field(default_factory=dict)
+    tunable: Tunable | None = None
 
     def graph(self, name: str) -> torch.nn.Module:
         """The module of a graph."""
@@ -118,6 +136,8 @@ class Family:
         small: settings (`field=value`) that make any variant small enough to be built and exported in seconds, for
             tests that run over every family.
         deployable: fields of the config that say what of trained weights is deployed: an export may set them.
+        adapted: settings of such fields with which its graphs take a theta (`LoadedModel.tunable`), so that a device
+            can learn it; (): it names nothing that can be tuned.
         training: the dotted name of its `recipe.py`, whose `RECIPES` are the ways in which it learns; None: it cannot.
         builtin: the trained weights of one variant; None: weights are random without a checkpoint.
     """
@@ -130,6 +150,7 @@ class Family:
     code: str
     small: tuple[str, ...] = ()
     deployable: tuple[str, ...] = ()
+    adapted: tuple[str, ...] = ()
     training: str | None = None
     builtin: Builtin | None = None
 

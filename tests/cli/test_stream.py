@@ -5,24 +5,22 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from edgekit.core.bundle import open_bundle
+
 ON = ("--stream", "--allow-random-weights")
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def bundle(core_bundle: Path) -> Path:
     """A small model with random weights, which babbles."""
-    pytest.importorskip("torch", reason="a bundle to stream is exported with torch")
-    from edgekit.export.export import ExportRequest, export
-    from edgekit.train.family import families
-
-    path: Path = tmp_path_factory.mktemp("stream") / "bundle"
-    return export(ExportRequest("disconformer", settings=families()["disconformer"].small), path).path
+    return core_bundle
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +95,23 @@ def test_listening_without_a_microphone_says_what_is_missing(bundle: Path) -> No
     assert done.returncode == 1
     assert "error: expected" in done.stderr
     assert "hint:" in done.stderr
+
+
+def test_a_speaker_in_a_stream(
+    personal_bundle: Path, wave: Path, tmp_path: Path, install: Callable[..., object]
+) -> None:
+    adaptation = open_bundle(personal_bundle).manifest.adaptation
+    assert adaptation is not None
+    theta = np.random.default_rng(0).standard_normal(adaptation.layout.size).astype(np.float32)
+    install(personal_bundle, tmp_path, "anna", theta)
+    answers = []
+    for speaker in ((), ("--speaker", "anna", "--store", str(tmp_path))):
+        done = run(personal_bundle, wave, *ON, *speaker, "--jsonl")
+        assert done.returncode == 0, done.stderr
+        answers.append([json.loads(line) for line in done.stdout.splitlines()])
+    core, anna = answers
+    assert core[-1]["text"] != anna[-1]["text"]
+    assert {(line["speaker"], line["speaker_version"]) for line in anna} == {("anna", 1)}
+    assert not any("speaker" in line for line in core)
+    done = run(personal_bundle, "-", *ON, "--speaker", "ana", "--store", str(tmp_path), sound=b"")
+    assert (done.returncode, "did you mean anna?" in done.stderr) == (1, True)

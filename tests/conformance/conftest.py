@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -27,17 +28,20 @@ def _cases() -> list[tuple[str, str, str]]:
 
 
 CASES = _cases()
+ADAPTED = "adapted"
 
 
-@pytest.fixture(scope="session", params=CASES, ids=["/".join(case) for case in CASES])
+@pytest.fixture(scope="session", params=[*CASES, ADAPTED], ids=["/".join(case) for case in CASES] + [ADAPTED])
 def small_bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A small random model of one family, variant and head, exported and built for OpenVINO."""
+    """A small random model of one family, variant and head, or one with theta, exported and built for OpenVINO."""
     from edgekit.export.build import Request, build
     from edgekit.export.export import ExportRequest, export
 
-    family, variant, head = request.param
     path: Path = tmp_path_factory.mktemp("bundles") / "bundle"
-    settings = families()[family].small
-    bundle = export(ExportRequest(family, variant=variant, head=head, settings=settings), path)
+    if request.param == ADAPTED:
+        shutil.copytree(request.getfixturevalue("adaptable").path, path)
+    else:
+        family, variant, head = request.param
+        export(ExportRequest(family, variant=variant, head=head, settings=families()[family].small), path)
     build(path, Request("openvino"))
-    return open_bundle(bundle.path)
+    return open_bundle(path)

@@ -17,7 +17,7 @@ from edgekit.export.tensorrt import build_engine, find_builder
 from edgekit.export.verify import TOLERANCES, batch, check_answers, load_reference, unbatch
 from edgekit.runtime.backends.base import SessionOptions
 from edgekit.runtime.backends.openvino import precisions
-from edgekit.runtime.chunks import Chunks, InChunks
+from edgekit.runtime.chunks import Chunks, InChunks, whole
 from edgekit.runtime.session import open_session
 
 EXECUTED = [("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16")]
@@ -82,6 +82,33 @@ def test_a_graph_with_state_answers_in_chunks(small_bundle: Bundle, backend: str
                         np.testing.assert_allclose(
                             answer[spec.name], wanted[spec.name], atol=tolerance.atol, rtol=tolerance.rtol
                         )
+
+
+@pytest.mark.parametrize(("backend", "precision"), EXECUTED)
+def test_two_thetas_give_two_answers(small_bundle: Bundle, backend: str, precision: str) -> None:
+    """Importers of some backends bake inputs that have initial values; nor may an item get its neighbour's weights."""
+    if small_bundle.manifest.adaptation is None:
+        pytest.skip("this bundle takes no theta")
+    if backend == "openvino" and precision not in precisions():
+        pytest.skip(f"this CPU does not compute in {precision}")
+    size = small_bundle.manifest.adaptation.layout.size
+    thetas = (0.3 * np.random.default_rng(0).standard_normal((3, size))).astype(np.float32)
+    thetas[0] = 0
+    for name, graph in small_bundle.manifest.graphs.items():
+        session = whole(open_session(small_bundle, name, backend=backend, options=SessionOptions(precision=precision)))
+        item = load_reference(small_bundle, name).inputs[0]
+        output = graph.signature.outputs[0].name
+        alone = [session.run({**item, "theta": theta[None]})[output][0] for theta in thetas]
+        tolerance = TOLERANCES[precision]
+        for one, other in ((0, 1), (1, 2)):
+            assert np.abs(alone[one] - alone[other]).max() > 4 * tolerance.atol
+        several = {spec.name: np.concatenate([item[spec.name]] * 3) for spec in session.signature.inputs}
+        together = session.run({**several, "theta": thetas})[output]
+        shared = session.run({**several, "theta": thetas[1:2]})[output]
+        for row, expected in zip(together, alone):
+            np.testing.assert_allclose(row, expected, atol=tolerance.atol, rtol=tolerance.rtol)
+        for row in shared:
+            np.testing.assert_allclose(row, alone[1], atol=tolerance.atol, rtol=tolerance.rtol)
 
 
 @pytest.mark.parametrize("precision", sorted(TOLERANCES))

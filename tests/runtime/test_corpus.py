@@ -94,6 +94,35 @@ def test_common_voice(tmp_path: Path, name: str) -> None:
     assert read_corpus(table) == corpus
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_multilingual_librispeech(tmp_path: Path, whole: bool) -> None:
+    train = tmp_path / "train"
+    record(train / "audio/4800/10003/4800_10003_000000.flac")
+    (train / "audio/4800/10003/4800_10003_000001.opus").write_bytes(b"its length is in the table")
+    record(train / "audio/7/9/7_9_000000.wav", 1.5)
+    names = ("4800_10003_000001", "7_9_000000", "4800_10003_000000", "../4800_1_0", "7_9_000001")
+    write(train / "transcripts.txt", *(f"{name}\tword  of {name[0]}" for name in names), "no tab")
+    url = "http://www.archive.org/download/a/b.mp3"
+    times = ("12.5\t25.25", "1\tx", "nan\tnan", "5\t4")
+    write(train / "segments.txt", *(f"{name}\t{url}\t{each}" for name, each in zip(names, times)), "broken")
+    write(tmp_path / "metainfo.txt", " SPEAKER | GENDER | PARTITION | MINUTES | BOOK ID | TITLE | CHAPTER ")
+    corpus = read_corpus(tmp_path if whole else train)
+    assert [(u.id, u.text, u.speaker, u.duration_s) for u in corpus.utterances] == [
+        ("4800_10003_000000", "word of 4", "4800", 0.5),
+        ("4800_10003_000001", "word of 4", "4800", 12.75),
+        ("7_9_000000", "word of 7", "7", 1.5),
+    ]
+    assert [s.reason[:7] for s in corpus.skipped] == ["line 4:", "line 5:", "line 6:"]
+
+
+def test_multilingual_librispeech_in_parts(tmp_path: Path) -> None:
+    for name, partition in (("1_2_000000", "dev"), ("3_4_000000", "test")):
+        speaker, book, _ = name.split("_")
+        record(tmp_path / partition / "audio" / speaker / book / f"{name}.flac")
+        write(tmp_path / partition / "transcripts.txt", f"{name}\tword")
+    assert [u.id for u in read_corpus(tmp_path).utterances] == ["1_2_000000", "3_4_000000"]
+
+
 def test_a_folder_of_recordings(tmp_path: Path) -> None:
     record(tmp_path / "b.wav")
     record(tmp_path / "a/12-34-0001.FLAC")
@@ -188,10 +217,12 @@ def test_nothing_of_use(tmp_path: Path, name: str) -> None:
 
 
 @given(content=st.binary(max_size=200) | st.text('{}[]"audio:,\t|.wav\n 01', max_size=200).map(str.encode))
-@pytest.mark.parametrize("layout", ["x.jsonl", "x.tsv", "metadata.csv", "x.trans.txt"])
+@pytest.mark.parametrize("layout", ["x.jsonl", "x.tsv", "metadata.csv", "x.trans.txt", "transcripts.txt"])
 def test_any_bytes_as_a_table(tmp_path_factory: pytest.TempPathFactory, layout: str, content: bytes) -> None:
     folder = tmp_path_factory.mktemp("fuzz")
     (folder / "wavs").mkdir()
+    (folder / "audio").mkdir()
+    (folder / "segments.txt").write_bytes(content)
     (folder / layout).write_bytes(b"path\tsentence\n" + content if layout == "x.tsv" else content)
     with pytest.raises(DataError):
         read_corpus(folder / layout if layout.startswith("x.j") or layout.endswith("tsv") else folder)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import edgekit
-from edgekit.core.errors import AudioError, BundleError, UsageError
+from edgekit.core.bundle import open_bundle
+from edgekit.core.errors import AudioError, BundleError, StoreError, UsageError
+from edgekit.core.record import Record
 from edgekit.core.signature import Derived, Dim, Signature, TensorSpec
+from edgekit.runtime.chunks import InChunks
+from edgekit.runtime.decode.ctc import greedy, words
 from edgekit.runtime.decode.decoding import Decoding
 from edgekit.runtime.decode.hotwords import Hotword
 from edgekit.runtime.features import open_features
 from edgekit.runtime.features.increments import Increments
+from edgekit.runtime.session import open_session
+from edgekit.runtime.speakers import SpeakerVersion
 from edgekit.runtime.streaming import Endpoint, SpeechStream, Update
 
 SHERPA = {"kind": "kaldi-fbank", "snip_edges": False, "high_freq": -400.0, "scale": 1.0, "min_samples": 1040}
@@ -153,21 +160,10 @@ def test_other_sample_rates_and_channels() -> None:
         live.accept(np.full(10, np.nan))
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("torch", reason="a bundle to stream is exported with torch")
-    from edgekit.export.export import ExportRequest, export
-    from edgekit.train.family import families
-
-    path: Path = tmp_path_factory.mktemp("stream") / "bundle"
-    settings = families()["disconformer"].small
-    return export(ExportRequest("disconformer", settings=settings), path).path
-
-
 @pytest.mark.parametrize("decoding", [None, Decoding(4, (Hotword("hello there"),))], ids=["greedy", "hotwords"])
-def test_a_real_graph_block_by_block(small: Path, decoding: Decoding | None) -> None:
+def test_a_real_graph_block_by_block(core_bundle: Path, decoding: Decoding | None) -> None:
     """However the sound comes in, the same words come out, at the same times."""
-    recogniser = edgekit.load(small)
+    recogniser = edgekit.load(core_bundle)
     wave = np.random.default_rng(0).uniform(-0.3, 0.3, 40_000).astype(np.float32)
     answers = []
     for block in (1_000, 7_777, 40_000):
@@ -184,6 +180,48 @@ def test_a_real_graph_block_by_block(small: Path, decoding: Decoding | None) -> 
     }
 
 
-def test_random_weights_are_not_streamed_unasked(small: Path) -> None:
+def test_random_weights_are_not_streamed_unasked(core_bundle: Path) -> None:
     with pytest.raises(BundleError, match="random weights"):
-        edgekit.load(small).stream(16_000)
+        edgekit.load(core_bundle).stream(16_000)
+
+
+def test_a_stream_has_its_speaker_from_the_first_chunk_to_the_last(
+    personal_bundle: Path, tmp_path: Path, install: Callable[..., Record]
+) -> None:
+    """Chunk after chunk as all chunks at once, for two speakers side by side and for nobody."""
+    adaptation = open_bundle(personal_bundle).manifest.adaptation
+    assert adaptation is not None
+    random = np.random.default_rng(0)
+    thetas = (0.5 * random.standard_normal((2, adaptation.layout.size))).astype(np.float32)
+    for name, theta in zip(("anna", "ben"), thetas):
+        install(personal_bundle, tmp_path, name, theta)
+    recogniser = edgekit.load(personal_bundle, store=tmp_path)
+    wave = random.uniform(-0.3, 0.3, 40_000).astype(np.float32)
+    options = {"endpoint": None, "allow_random_weights": True}
+    live = {name: recogniser.stream(16_000, speaker=name, **options) for name in ("anna", "ben", None)}
+    for start in range(0, len(wave), 5_000):
+        for stream in live.values():
+            stream.accept(wave[start : start + 5_000])
+        install(personal_bundle, tmp_path, "anna", thetas[1])  # which answers the next stream, and not this one
+    last = {name: stream.finish()[-1] for name, stream in live.items()}
+    features = recogniser._graph.features.compute(wave)
+    graph = InChunks(open_session(open_bundle(personal_bundle), "stream"))
+    for name, theta in (("anna", thetas[0]), ("ben", thetas[1]), (None, np.zeros_like(thetas[0]))):
+        inputs = {"x": features[None], "x_lens": np.array([len(features)]), "theta": theta[None]}
+        answer = graph.run(inputs)
+        frames = answer["log_probs"][0, : answer["log_probs_lens"][0]]
+        tokens = greedy(frames, recogniser._blank)
+        expected = words(tokens, recogniser.labels, delimiter=recogniser._delimiter, frame_s=0.04)
+        assert [(word.text, word.start_s) for word in last[name].words] == [(w.text, w.start_s) for w in expected]
+    assert len({update.text for update in last.values()}) == 3
+    assert last["anna"].to_json()["speaker_version"] == 1
+    assert (last["ben"].speaker, last[None].speaker) == (SpeakerVersion("ben", 1), None)
+    assert "speaker" not in last[None].to_json()
+    assert recogniser.stream(16_000, speaker="anna", **options)._speaker == SpeakerVersion("anna", 9)
+
+
+def test_a_speaker_of_a_stream_must_be_known(personal_bundle: Path, core_bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="0 speakers"):
+        edgekit.load(personal_bundle, store=tmp_path).stream(16_000, speaker="anna", allow_random_weights=True)
+    with pytest.raises(BundleError, match="take none"):
+        edgekit.load(core_bundle, store=tmp_path).stream(16_000, speaker="anna", allow_random_weights=True)

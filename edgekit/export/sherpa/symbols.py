@@ -164,6 +164,14 @@ def _require_fit(bundle: Bundle, graph: Graph) -> None:
             if given[name] != value
         ]
     signature = graph.signature.without_state()
+    if signature.weights and not problems:
+        # which sherpa-onnx could not feed; the same weights without it make a file of the same answers
+        raise ExportError(
+            f"{manifest.family} {manifest.variant} does not fit sherpa-onnx: expected a graph without theta",
+            hint="export it without --adapt, into another folder: "
+            f"{str(manifest.provenance.get('command', f'edgekit export {manifest.family}')).replace(' --adapt', '')} "
+            "--format sherpa --out DIR",
+        )
     tensors = [
         [(spec.dtype, len(spec.shape), spec.lengths_of is not None) for spec in specs]
         for specs in (signature.inputs, signature.outputs)

@@ -80,8 +80,8 @@ def open(files: Sequence[Path], signature: Signature, options: SessionOptions) -
     try:
         # On CUDA, ONNX Runtime computes shapes on the CPU by design: session.disable_cpu_ep_fallback would refuse that.
         session = onnxruntime.InferenceSession(str(files[0]), settings, providers=[_PROVIDERS[device]])
-    except _errors() as error:
-        raise _refused(f"ONNX Runtime cannot open {files[0]} on {device}", error) from error
+    except errors() as error:
+        raise refused(f"ONNX Runtime cannot open {files[0]} on {device}", error) from error
     used = session.get_providers()[0]
     if used != _PROVIDERS[device] and not options.allow_fallback:
         raise UnavailableError(
@@ -112,15 +112,15 @@ class OnnxRuntimeSession:
             raise closed()
         try:
             answers = session.run(self._outputs, dict(inputs))
-        except _errors() as error:
-            raise _refused(f"ONNX Runtime cannot run the graph on {self.device}", error) from error
+        except errors() as error:
+            raise refused(f"ONNX Runtime cannot run the graph on {self.device}", error) from error
         return dict(zip(self._outputs, answers, strict=True))
 
     def close(self) -> None:
         self._session = None
 
 
-def _errors() -> tuple[type[Exception], ...]:
+def errors() -> tuple[type[Exception], ...]:
     """What opening or running a session may raise: ONNX Runtime's own exceptions share no base but `Exception`."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
@@ -129,7 +129,7 @@ def _errors() -> tuple[type[Exception], ...]:
     return (RuntimeError, ValueError, *own)
 
 
-def _refused(message: str, error: Exception) -> BackendError:
+def refused(message: str, error: Exception) -> BackendError:
     """The error for what ONNX Runtime raised: a kernel that it lacks is no fault of the graph."""
     from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
 

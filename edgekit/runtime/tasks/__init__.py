@@ -21,6 +21,7 @@ def load(
     precision: str = "fp32",
     num_threads: int | None = None,
     allow_fallback: bool = False,
+    store: Path | str | None = None,
 ) -> Any:
     """Open a bundle for its task: `edgekit.load("hubert-student-deep-thin-fbank").transcribe("speech.wav")`.
 
@@ -31,6 +32,7 @@ def load(
         precision: "fp32", "fp16" or "bf16".
         num_threads: for execution on the CPU; None: the backend's default.
         allow_fallback: run elsewhere where the device is absent, instead of raising.
+        store: the folder of speakers; None: in the platform's data directory.
 
     Raises:
         BundleError: no bundle, an altered one, or one for a task that this edgekit does not know.
@@ -45,4 +47,4 @@ def load(
         )
     options = SessionOptions(device=device, precision=precision, num_threads=num_threads, allow_fallback=allow_fallback)
     module = importlib.import_module(f"{__name__}.{opened.manifest.task.replace('-', '_')}")
-    return module.open_task(opened, backend, options)
+    return module.open_task(opened, backend, options, store)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,5 +61,8 @@ class SpeechEmbedding:
         return Embedding(frames, self._graph.frame_s, timing.audio_s, timing.features_s + timing.inference_s)
 
 
-def open_task(bundle: Bundle, backend: str | None, options: SessionOptions) -> SpeechEmbedding:
+def open_task(
+    bundle: Bundle, backend: str | None, options: SessionOptions, store: Path | str | None
+) -> SpeechEmbedding:
+    del store  # an encoder has no speakers
     return SpeechEmbedding(bundle, backend, options)

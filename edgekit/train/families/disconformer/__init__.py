@@ -14,7 +14,8 @@ FAMILY = Family(
     variants=VARIANTS,
     heads={"ctc": "speech-recognition", "embedding": "speech-embedding"},
     code="edgekit.train.families.disconformer.model",
-    deployable=("active",),
+    deployable=("active", "personal"),
+    adapted=("personal=true",),
     training="edgekit.train.families.disconformer.recipe",
     builtin=Builtin("t", Path(__file__).parent / "builtin", licence="CC-BY-SA-4.0"),
     small=(

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from edgekit.core.signature import Derived, Dim, Signature, TensorSpec
+from edgekit.core.theta import INPUT, ThetaLayout
 from edgekit.runtime.features.fbank import FbankConfig
 
 SAMPLE_RATE = 16_000
@@ -18,6 +19,7 @@ MAX_CHUNK = 32
 """The most frames of the stream that a chunk may have."""
 
 _BATCH = Dim("batch", ((1, 1, 16),))
+_SPEAKERS = Dim("speakers", ((1, 1, 16),))
 _TIME = Dim("time", ((WINDOW, 100, 200), (201, 350, 500), (501, 750, 1000), (1001, 2000, 3000)))
 # chunks of 320 ms, and of twice as much
 _CHUNK = Dim("time", ((WINDOW, 35, 35), (36, 67, WINDOW + STRIDE * (MAX_CHUNK - 1))))
@@ -49,6 +51,7 @@ class Config:
         num_augments: augment nets that are trained beside the core.
         augment_heads, augment_feed_forward, augment_channels: one augment net's share of each module.
         active: augment nets in the deployed graph, from 0; (): the core alone.
+        personal: the deployed graphs take one augment net more as an input, theta, which zeros make nothing.
         dropout: while training, 0..1.
         left_frames: frames before its chunk that a frame may see where a recording is answered in chunks.
     """
@@ -66,6 +69,7 @@ class Config:
     augment_feed_forward: int = 96
     augment_channels: int = 24
     active: tuple[int, ...] = ()
+    personal: bool = False
     dropout: float = 0.1
     left_frames: int = 64
 
@@ -83,6 +87,10 @@ class Config:
         if len(set(self.active)) != len(self.active) or not all(0 <= a < self.num_augments for a in self.active):
             raise ValueError(
                 f"active must name different augment nets of 0..{self.num_augments - 1}, got {self.active}"
+            )
+        if self.personal and (self.active or 0 in augments):
+            raise ValueError(
+                f"personal takes the core alone and augment nets with a size, got active {self.active} and {augments}"
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in 0..1, got {self.dropout}")
@@ -112,26 +120,70 @@ class Config:
             TensorSpec(output[0], "float32", (_BATCH, self.frames, output[1])),
             TensorSpec(f"{output[0]}_lens", "int64", (_BATCH,), lengths_of=self.frames),
         )
-        infer = Signature(inputs, outputs)
+        infer = Signature((*inputs, *self._theta()), outputs)
         return {"infer": infer, "stream": self._stream(infer)} if head == "ctc" else {"infer": infer}
 
     def _stream(self, infer: Signature) -> Signature:
         """The same of a chunk, and what is remembered of those before it (`streaming.Streaming`)."""
-        units = (self.num_heads + len(self.active) * self.augment_heads) * self.head_width
-        channels = self.channels + len(self.active) * self.augment_channels
+        augments = len(self.active) + self.personal
+        units = (self.num_heads + augments * self.augment_heads) * self.head_width
+        channels = self.channels + augments * self.augment_channels
         memory = {
             "keys_values": ("float32", (_BATCH, self.left_frames, self.num_layers, 2, units)),
             "gated": ("float32", (_BATCH, self.kernel - 1, self.num_layers, channels)),
             "processed": ("int64", (_BATCH,)),
         }
-        x, x_lens = infer.inputs
+        x, x_lens = infer.inputs[:2]
         inputs = (
             replace(x, shape=(_BATCH, _CHUNK, NUM_BINS)),
             replace(x_lens, lengths_of=_CHUNK),
             *(TensorSpec(name, dtype, shape) for name, (dtype, shape) in memory.items()),
+            *self._theta(),
         )
         outputs = (*infer.outputs, *(TensorSpec(f"next_{name}", *like) for name, like in memory.items()))
         return Signature(inputs, outputs, tuple((name, f"next_{name}") for name in memory))
+
+    def _theta(self) -> tuple[TensorSpec, ...]:
+        layout = self.theta_layout
+        return () if layout is None else (TensorSpec(INPUT, "float32", (_SPEAKERS, layout.size), weights=True),)
+
+    @property
+    def theta_layout(self) -> ThetaLayout | None:
+        """What theta holds; None where no graph takes it."""
+        if not self.personal:
+            return None
+        d, f, c, units = self.width, self.augment_feed_forward, self.augment_channels, self.head_width
+        units *= self.augment_heads
+        feed_forward: dict[str, tuple[int, ...]] = {
+            "expand.weight": (f, d),
+            "expand.bias": (f,),
+            "contract.weight": (d, f),
+        }
+        attention: dict[str, tuple[int, ...]] = {
+            **{f"{name}.weight": (units, d) for name in ("query", "key", "value", "position")},
+            **{f"{name}.bias": (units,) for name in ("query", "key", "value")},
+            **{f"{name}_bias": (self.augment_heads, self.head_width) for name in ("content", "position")},
+            "out.weight": (d, units),
+        }
+        convolution: dict[str, tuple[int, ...]] = {
+            **{f"{name}.weight": (c, d) for name in ("value", "gate")},
+            **{f"{name}.bias": (c,) for name in ("value", "gate", "depthwise", "norm")},
+            "depthwise.weight": (c, 1, self.kernel),
+            "norm.weight": (c,),
+            "out.weight": (d, c),
+        }
+        kinds = {
+            "feed_forward_1": feed_forward,
+            "attention": attention,
+            "convolution": convolution,
+            "feed_forward_2": feed_forward,
+        }
+        return ThetaLayout.of(
+            (f"blocks.{index}.{kind}.{name}", shape)
+            for index in range(self.num_layers)
+            for kind, shapes in kinds.items()
+            for name, shape in shapes.items()
+        )
 
     def features(self) -> dict[str, Any]:
         # the graph needs a whole window of log-mel frames

@@ -20,7 +20,7 @@ from edgekit.runtime.features.audio import load_audio
 from edgekit.runtime.samples import sample_clips
 from edgekit.train.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from edgekit.train.families.disconformer.config import NUM_BINS, Config
-from edgekit.train.family import LoadedModel
+from edgekit.train.family import LoadedModel, Tunable
 from edgekit.train.layers.conformer.groups import AttentionGroup, ConvolutionGroup, FeedForwardGroup
 from edgekit.train.layers.conformer.positions import distance_table
 from edgekit.train.layers.conformer.subsampling import Subsampling
@@ -55,10 +55,20 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, h_BTD: Tensor, valid_BT1: Tensor, table_RD: Tensor, bias: Tensor, active: Sequence[int]
+        self,
+        h_BTD: Tensor,
+        valid_BT1: Tensor,
+        table_RD: Tensor,
+        bias: Tensor,
+        active: Sequence[int],
+        personal: Sequence[Mapping[str, Any]] = (),
     ) -> Tensor:
-        """`active`: groups that add to the core's, from 0 for the first augment net."""
-        groups: list[Any] = [self.groups[0], *(self.groups[1 + augment] for augment in active)]
+        """
+        Args:
+            active: groups that add to the core's, from 0 for the first augment net.
+            personal: more of them, by kind.
+        """
+        groups: list[Any] = [self.groups[0], *(self.groups[1 + augment] for augment in active), *personal]
         x_BTD = self.norms["feed_forward_1"](h_BTD)
         h_BTD = h_BTD + 0.5 * self.dropout(sum(group["feed_forward_1"](x_BTD) for group in groups))
         x_BTD = self.norms["attention"](h_BTD)
@@ -66,7 +76,7 @@ class Block(nn.Module):
         x_BTD = self.norms["convolution"](h_BTD)
         answers = []
         for group in groups:
-            module: ConvolutionGroup = group["convolution"]
+            module: Any = group["convolution"]
             before_BCP = x_BTD.new_zeros(x_BTD.shape[0], module.channels, module.kernel - 1)
             answers.append(module(x_BTD, valid_BT1, before_BCP)[0])
         h_BTD = h_BTD + self.dropout(sum(answers))
@@ -98,11 +108,13 @@ class Encoder(nn.Module):
         lengths_B: Tensor,
         active: Sequence[int] = (),
         allowed_TT: Tensor | None = None,
+        personal: Sequence[Mapping[str, Any]] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """
         Args:
             active: augment nets that add to the core.
             allowed_TT: which frame may attend to which, in chunks; None: every one to all.
+            personal: per block one more group of each kind.
         """
         frames_B = self.frames.of_size(lengths_B)
         # no valid frame reads padding, but NaN there would spread through attention's products with zero
@@ -114,8 +126,9 @@ class Encoder(nn.Module):
         if allowed_TT is not None:
             bias = torch.minimum(bias, torch.where(allowed_TT, 0.0, -1e4).to(h_BTD.dtype))
         table_RD = distance_table(size, size, h_BTD.shape[2], h_BTD)
-        for block in self.blocks:
-            h_BTD = block(h_BTD, valid_BT[:, :, None], table_RD, bias, active)
+        for index, block in enumerate(self.blocks):
+            more = () if personal is None else (personal[index],)
+            h_BTD = block(h_BTD, valid_BT[:, :, None], table_RD, bias, active, more)
         return h_BTD, frames_B
 
 
@@ -228,14 +241,22 @@ def save_model(
 
 
 def _loaded(module: DisConformer, config: Config, head: str, tokens: Sequence[str], weights: Any) -> LoadedModel:
+    if config.personal and head != "ctc":
+        raise SettingsError(f"expected the head ctc with personal=true, received {head}", hint="leave personal out")
+    # these are made of this file's model
+    from edgekit.train.families.disconformer.personal import Personal, starting_points
+    from edgekit.train.families.disconformer.streaming import Streaming
+
+    layout = config.theta_layout
+    tunable = None if layout is None else Tunable(layout, starting_points(module.state_dict(), config))
     module.deploy()
     if head != "ctc":
         output: dict[str, Any] = {"kind": "embedding", "frame_s": config.frame_s}
         return LoadedModel(module, config, head, config.features(), output, weights)
-    from edgekit.train.families.disconformer.streaming import Streaming  # which is made of this file's model
-
     answer, others = ctc_output(tuple(tokens), config.frame_s), {"stream": Streaming(module, config).eval()}
-    return LoadedModel(module, config, head, config.features(), answer, weights, tuple(tokens), others)
+    answering = module if tunable is None else Personal(module, config).eval()
+    features = config.features()
+    return LoadedModel(answering, config, head, features, answer, weights, tuple(tokens), others, tunable)
 
 
 def described(found: Checkpoint) -> tuple[str, Config, tuple[str, ...]]:

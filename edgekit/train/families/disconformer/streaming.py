@@ -1,7 +1,8 @@
 """A DisConformer one chunk at a time: the answers of the whole recording under `chunk_mask`, its memory handed on.
 
 Shapes: B batch, W log-mel frames of a chunk, M mel bins, C frames of the stream, D width, L blocks, V labels,
-P frames remembered for attention, U = heads x head width, K = P + C, k taps, G channels of the convolution.
+P frames remembered for attention, U = heads x head width, K = P + C, k taps, G channels of the convolution,
+R = P + 2 C distances, S = 1 or B.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from edgekit.train.families.disconformer.config import MAX_CHUNK, Config
 from edgekit.train.families.disconformer.model import DisConformer
+from edgekit.train.families.disconformer.personal import Groups
 from edgekit.train.layers.conformer.positions import distance_table
 from edgekit.train.layers.masking import attention_bias, valid
 
@@ -34,20 +36,32 @@ class Streaming(nn.Module):
         # what a distance is worth does not depend on what is said
         table_RD = distance_table(MAX_CHUNK, self.left + MAX_CHUNK, config.width, next(model.parameters()))
         with torch.no_grad():
-            positions = [group["attention"].position(table_RD) for group in self._groups()]
+            positions = [block.groups[0]["attention"].position(table_RD) for block in self._blocks()]
         self.register_buffer("positions_RLU", torch.stack(positions, 1))
         self.positions_RLU: Tensor
+        self.personal = None if config.theta_layout is None else Groups(config)
+        if self.personal is not None:
+            self.register_buffer("table_RD", table_RD)
+            self.table_RD: Tensor
 
-    def _groups(self) -> list[Any]:
-        return [block.groups[0] for block in self.encoder.blocks]  # type: ignore[index]
+    def _blocks(self) -> list[Any]:
+        return list(self.encoder.blocks)
 
     def forward(
-        self, x_BWM: Tensor, x_lens_B: Tensor, keys_values_BPL2U: Tensor, gated_BkLG: Tensor, processed_B: Tensor
+        self,
+        x_BWM: Tensor,
+        x_lens_B: Tensor,
+        keys_values_BPL2U: Tensor,
+        gated_BkLG: Tensor,
+        processed_B: Tensor,
+        theta_SP: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """
         Args:
-            keys_values_BPL2U, gated_BkLG: what attention and convolution remember; zeros at the beginning.
+            keys_values_BPL2U, gated_BkLG: what attention and convolution remember; zeros at the beginning. Where there
+                is a theta, its units and channels are the last.
             processed_B: frames that came before, as far as they are remembered.
+            theta_SP: where the config has a layout of it.
 
         Returns:
             Log-probabilities `[B, C, V]`, their lengths `[B]`, and the memory after this chunk.
@@ -61,22 +75,34 @@ class Streaming(nn.Module):
         bias = attention_bias(torch.cat((known_BP, valid_BC), 1), h_BCD.dtype)
         distance_R = torch.arange(self.left + 2 * size, device=h_BCD.device) + (MAX_CHUNK - size)
         positions_RLU = self.positions_RLU.index_select(0, distance_R)
+        personal = None if self.personal is None or theta_SP is None else self.personal(theta_SP)
         keys_values, gated = [], []
-        for index, (block, group) in enumerate(zip(self.encoder.blocks, self._groups())):
-            b: Any = block
-            h_BCD = h_BCD + 0.5 * group["feed_forward_1"](b.norms["feed_forward_1"](h_BCD))
-            x_BCD = b.norms["attention"](h_BCD)
-            new_BC2U = torch.stack(group["attention"].remember(x_BCD), 2)
-            all_BK2U = torch.cat((keys_values_BPL2U[:, :, index], new_BC2U), 1)
-            h_BCD = h_BCD + group["attention"].attend(
-                x_BCD, all_BK2U[:, :, 0], all_BK2U[:, :, 1], positions_RLU[:, index], bias
+        for index, block in enumerate(self._blocks()):
+            groups = [(block.groups[0], positions_RLU[:, index])]
+            if personal is not None:
+                mine = personal[index]
+                groups.append((mine, mine["attention"].position(self.table_RD.index_select(0, distance_R))))
+            x_BCD = block.norms["feed_forward_1"](h_BCD)
+            h_BCD = h_BCD + 0.5 * sum(group["feed_forward_1"](x_BCD) for group, _ in groups)
+            x_BCD = block.norms["attention"](h_BCD)
+            new = [torch.stack(group["attention"].remember(x_BCD), 2) for group, _ in groups]
+            before = _split(keys_values_BPL2U[:, :, index], [part.shape[-1] for part in new])
+            all_BK2U = [torch.cat(pair, 1) for pair in zip(before, new)]
+            h_BCD = h_BCD + sum(
+                group["attention"].attend(x_BCD, known[:, :, 0], known[:, :, 1], positions, bias)
+                for (group, positions), known in zip(groups, all_BK2U)
             )
-            before_BGk = gated_BkLG[:, :, index].transpose(1, 2)
-            x_BCD, new_BGC = group["convolution"](b.norms["convolution"](h_BCD), valid_BC[:, :, None], before_BGk)
-            h_BCD = h_BCD + x_BCD
-            h_BCD = b.norms["out"](h_BCD + 0.5 * group["feed_forward_2"](b.norms["feed_forward_2"](h_BCD)))
-            keys_values.append(new_BC2U)
-            gated.append(new_BGC.transpose(1, 2))
+            x_BCD = block.norms["convolution"](h_BCD)
+            before = _split(gated_BkLG[:, :, index], [group["convolution"].channels for group, _ in groups])
+            answers = [
+                group["convolution"](x_BCD, valid_BC[:, :, None], part.transpose(1, 2))
+                for (group, _), part in zip(groups, before)
+            ]
+            h_BCD = h_BCD + sum(answer for answer, _ in answers)
+            x_BCD = block.norms["feed_forward_2"](h_BCD)
+            h_BCD = block.norms["out"](h_BCD + 0.5 * sum(group["feed_forward_2"](x_BCD) for group, _ in groups))
+            keys_values.append(_joined(new))
+            gated.append(_joined([new_BGC.transpose(1, 2) for _, new_BGC in answers]))
         log_probs_BCV = self.head(h_BCD).log_softmax(-1)
         return (
             log_probs_BCV,
@@ -85,6 +111,14 @@ class Streaming(nn.Module):
             _last(torch.cat((gated_BkLG, torch.stack(gated, 2)), 1), lengths_B, self.taps),
             (processed_B + lengths_B).clamp(max=self.left),
         )
+
+
+def _split(x: Tensor, sizes: list[int]) -> list[Tensor]:
+    return list(torch.split(x, sizes, -1)) if len(sizes) > 1 else [x]
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return torch.cat(parts, -1) if len(parts) > 1 else parts[0]
 
 
 def _last(frames_BT: Tensor, lengths_B: Tensor, count: int) -> Tensor:

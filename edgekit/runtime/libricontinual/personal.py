@@ -1,0 +1,144 @@
+"""Arms that serve a speaker by theta alone: a trained augment net as it is, and one that learned the speaker.
+
+The second is DisentangledCL (Diwan et al., arXiv 2212.01393, as far as the abstract tells): the core is frozen and one
+augment net is tuned. Both run without torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit.core.bundle import Bundle, open_bundle
+from edgekit.core.errors import UsageError
+from edgekit.core.settings import settings_to_dict
+from edgekit.runtime.adapt.adaptation import require_adaptable
+from edgekit.runtime.adapt.examples import TRANSCRIPTS, AdaptationData, Example, ExampleMaker, Recorded
+from edgekit.runtime.adapt.gradient import open_gradient
+from edgekit.runtime.adapt.labels import read_labels
+from edgekit.runtime.adapt.loop import Adapted, adapt
+from edgekit.runtime.adapt.settings import AdaptSettings
+from edgekit.runtime.corpus import Corpus
+from edgekit.runtime.libricontinual.arms import Outcome, SpeakerData
+from edgekit.runtime.libricontinual.cost import measured
+from edgekit.runtime.tasks import load
+from edgekit.runtime.tasks.speech_recognition import SpeechRecognition, require_trained
+
+_CACHE_MIB = 256.0
+"""Features that are remembered: two hours of speech."""
+
+
+@dataclass(frozen=True)
+class Untuned:
+    """The core and one trained augment net, the same for everyone.
+
+    Attributes:
+        start_at: which of the bundle's starting points.
+    """
+
+    name: str
+    bundle: Path
+    start_at: int = 0
+    allow_random_weights: bool = False
+
+    @property
+    def tuned_parameters(self) -> int:
+        return 0
+
+    @property
+    def start(self) -> dict[str, Any]:
+        return {**_identity(self.bundle), "augment": self.start_at}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {}
+
+    def run(self, data: SpeakerData | None, *, num_threads: int) -> Outcome:
+        opened = _open(self.bundle, self.allow_random_weights)
+        gradient = open_gradient(opened, num_threads=num_threads)
+        starts = gradient.starts
+        gradient.close()
+        if not self.start_at < len(starts):
+            raise UsageError(f"expected an augment net in 0..{len(starts) - 1}, received {self.start_at}")
+        return _serving(self.bundle, starts[self.start_at], num_threads)
+
+
+@dataclass(frozen=True)
+class Disentangled:
+    """The frozen core and an augment net that learns each speaker, by `edgekit adapt`'s own loop.
+
+    Attributes:
+        learning: how; the seed is the task's.
+    """
+
+    name: str
+    bundle: Path
+    learning: AdaptSettings = field(default_factory=AdaptSettings)
+    allow_random_weights: bool = False
+
+    @property
+    def tuned_parameters(self) -> int:
+        adaptation = open_bundle(self.bundle).manifest.adaptation
+        return 0 if adaptation is None else adaptation.layout.size
+
+    @property
+    def start(self) -> dict[str, Any]:
+        return _identity(self.bundle)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return settings_to_dict(self.learning)
+
+    def run(self, data: SpeakerData | None, *, num_threads: int) -> Outcome:
+        opened = _open(self.bundle, self.allow_random_weights)
+        if data is None:
+            return _serving(self.bundle, None, num_threads)
+        with measured() as meter:
+            adapted = _learned(opened, data, replace(self.learning, seed=data.seed), num_threads)
+        details = {
+            "steps": adapted.steps,
+            "best_step": adapted.best_step,
+            "start": adapted.start,
+            "stopped": adapted.stopped,
+            "validation_loss": [adapted.before.loss, adapted.after.loss],
+        }
+        # the safeguard of `edgekit adapt`: what is no better than the core is not installed
+        theta = adapted.theta_P if adapted.improved else None
+        return replace(_serving(self.bundle, theta, num_threads), cost=meter.cost, details=details)
+
+
+def _identity(bundle: Path) -> dict[str, Any]:
+    manifest = open_bundle(bundle).manifest
+    return {"family": manifest.family, "variant": manifest.variant, "core_sha256": manifest.core_hash}
+
+
+def _open(bundle: Path, allow_random_weights: bool) -> Bundle:
+    opened = open_bundle(bundle)
+    require_adaptable(opened)
+    require_trained(opened, allow_random_weights)
+    return opened
+
+
+def _learned(bundle: Bundle, data: SpeakerData, settings: AdaptSettings, num_threads: int) -> Adapted:
+    """Learn the train list; the validation list is what decides when to stop."""
+    labels = read_labels(bundle)
+    maker = ExampleMaker(bundle, labels, settings.longest_s, _CACHE_MIB)
+
+    def examples(corpus: Corpus) -> tuple[Example, ...]:
+        spoken = (each for each in corpus.utterances if each.text and each.duration_s <= settings.longest_s)
+        return tuple(maker.make(Recorded(each, TRANSCRIPTS)) for each in spoken)
+
+    gradient = open_gradient(bundle, num_threads=num_threads)
+    try:
+        return adapt(gradient, AdaptationData(examples(data.train), examples(data.validation)), settings, labels)
+    finally:
+        gradient.close()
+
+
+def _serving(bundle: Path, theta_P: np.ndarray | None, num_threads: int) -> Outcome:
+    recogniser = load(bundle, num_threads=num_threads)
+    assert isinstance(recogniser, SpeechRecognition)
+    return Outcome(lambda audio: recogniser.transcribe(audio, speaker=theta_P, allow_random_weights=True).text)
