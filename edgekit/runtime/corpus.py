@@ -78,6 +78,7 @@ def read_corpus(path: Path | str, *, report: Callable[[int, int], None] | None =
       a relative "audio" is relative to the file. A recording whose line has its "duration" (s) is not opened;
     - LibriSpeech: a folder with `*.trans.txt` files beside recordings, at any depth;
     - LJSpeech: a folder with `metadata.csv` (the normalised text is taken where there is one) and `wavs/`;
+    - Multilingual LibriSpeech: a language's folder or one of its parts, with `transcripts.txt` and `audio/`;
     - Common Voice: a folder with `clips/` and `validated.tsv` or else `train.tsv`, or the path of one such table;
     - any other folder: all its recordings, without texts; speakers only where files are named as LibriSpeech's.
 
