@@ -16,7 +16,7 @@ from edgekit.runtime.samples import sample_clips
 pytestmark = pytest.mark.device_side
 pytest.importorskip("onnxruntime", reason="needs a backend: pip install onnxruntime")
 
-MAX_BYTES = 16_000_000
+MAX_BYTES = 32_000_000
 
 
 @pytest.fixture(scope="module")
