@@ -29,14 +29,14 @@ class Learner(Protocol):
 class OnGraphs:
     """edgekit's own: no torch in this process."""
 
-    def __init__(self, bundle: Path, threads: int, low_memory: bool = False) -> None:
+    def __init__(self, bundle: Path, threads: int) -> None:
         from edgekit.core.bundle import open_bundle
         from edgekit.runtime.adapt.adamw import AdamW
         from edgekit.runtime.adapt.gradient import open_gradient
 
         opened = open_bundle(bundle)
         self._blank = int(opened.manifest.output["blank"])
-        self._gradient = open_gradient(opened, num_threads=threads, low_memory=low_memory)
+        self._gradient = open_gradient(opened, num_threads=threads)
         self._theta_P = self._gradient.starts[0].copy()
         self.num_tuned = self._gradient.size
         first_P, second_P = np.zeros((2, self.num_tuned), np.float32)
@@ -138,7 +138,7 @@ class OnTorch:
         return self._module.head(h)[0].log_softmax(-1)
 
 
-KINDS = ("edgekit", "edgekit, low memory", "torch", "torch, all weights", "torch, LoRA")
+KINDS = ("edgekit", "torch", "torch, all weights", "torch, LoRA")
 
 
 def open_learner(kind: str, checkpoint: str | None, bundle: Path, threads: int) -> Learner:
@@ -147,7 +147,7 @@ def open_learner(kind: str, checkpoint: str | None, bundle: Path, threads: int) 
     Raises:
         ImportError: what it needs is not installed.
     """
-    if kind.startswith("edgekit"):
-        return OnGraphs(bundle, threads, low_memory=kind != "edgekit")
+    if kind == "edgekit":
+        return OnGraphs(bundle, threads)
     how = {"torch": "theta", "torch, all weights": "full", "torch, LoRA": "lora"}[kind]
     return OnTorch(checkpoint, bundle, threads, how)

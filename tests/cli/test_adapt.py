@@ -51,7 +51,7 @@ class ToyGradient:
     size = 6
     starts = np.full((1, 6), 0.01, np.float32)
 
-    def __init__(self, bundle: Bundle, *, num_threads: int | None = None, low_memory: bool = False) -> None:
+    def __init__(self, bundle: Bundle, *, num_threads: int | None = None) -> None:
         assert bundle.manifest.adaptation is not None
         self.layout_hash = bundle.manifest.adaptation.layout.hash
         self.closed = False

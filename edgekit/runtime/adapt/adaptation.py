@@ -122,7 +122,7 @@ def adapt_speaker(
     labels = read_labels(opened)
     read = _read(opened, labels, data, settings, budget, max_memory_mib, num_threads, decoding, report)
     home = Store(opened.manifest.core_hash, store)
-    gradient = open_gradient(opened, num_threads=num_threads, low_memory=max_memory_mib is not None)
+    gradient = open_gradient(opened, num_threads=num_threads)
     try:
         file = home.resume_folder(KIND, speaker) / FILE
         of = described(gradient, read, settings, max_memory_mib)

@@ -86,11 +86,8 @@ class GradientGraphs:
         self._known = {}
 
 
-def open_gradient(bundle: Bundle, *, num_threads: int | None = None, low_memory: bool = False) -> GradientGraphs:
+def open_gradient(bundle: Bundle, *, num_threads: int | None = None) -> GradientGraphs:
     """Open a bundle's gradient graphs on the CPU.
-
-    Args:
-        low_memory: no arena and no copies of weights laid out anew: slower by about a tenth, and smaller.
 
     Raises:
         BundleError: the bundle has none, or a file is missing or altered.
@@ -115,7 +112,7 @@ def open_gradient(bundle: Bundle, *, num_threads: int | None = None, low_memory:
     data, lengths, _ = counted(signature.inputs, "an input")
     answer, _, _ = counted(signature.outputs, "an output")
     names = (data.name, lengths.name, answer.name)
-    first, second = [_session(path, num_threads, low_memory=low_memory) for path in (forward, backward)]
+    first, second = [_session(path, num_threads) for path in (forward, backward)]
     return GradientGraphs(first, second, names, adaptation.layout, starts)
 
 
@@ -135,15 +132,13 @@ def read_values(content: bytes, where: str) -> np.ndarray:
     return values
 
 
-def _session(path: Any, num_threads: int | None, *, low_memory: bool) -> Any:
+def _session(path: Any, num_threads: int | None) -> Any:
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 3
     settings.enable_mem_pattern = False  # utterances have all lengths
-    settings.enable_cpu_mem_arena = not low_memory
-    if low_memory:
-        settings.add_session_config_entry("session.disable_prepacking", "1")
+    # with its arena: without one, and without laying weights out anew, an utterance of 20 s took 275 MiB and not 244
     if num_threads is not None:
         settings.intra_op_num_threads = num_threads
     try:

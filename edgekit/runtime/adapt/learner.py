@@ -79,6 +79,11 @@ class Learner:
         training, held_back = self._fitting(longest_s)
         if not training or not held_back:
             fitting, all_ = len(training) + len(held_back), len(self._data.training) + len(self._data.held_back)
+            if max_memory_mib is None:
+                raise EdgekitError(
+                    "expected utterances to learn and others to hold back, "
+                    f"received {len(training)} and {len(held_back)}"
+                )
             raise EdgekitError(
                 f"expected memory for two utterances or more, {fitting} of {all_} fit into {max_memory_mib:.0f} MiB",
                 hint="give a larger --max-memory, or shorter utterances",

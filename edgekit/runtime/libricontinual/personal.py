@@ -76,7 +76,7 @@ class Disentangled:
 
     name: str
     bundle: Path
-    learning: AdaptSettings = field(default_factory=AdaptSettings)
+    learning: AdaptSettings = field(default_factory=lambda: AdaptSettings(longest_s=30.0))
     allow_random_weights: bool = False
 
     @property

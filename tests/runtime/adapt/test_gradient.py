@@ -21,9 +21,8 @@ def speech(adaptable: Bundle) -> np.ndarray:
     return np.random.default_rng(0).standard_normal((150, bins)).astype(np.float32)
 
 
-@pytest.mark.parametrize("low_memory", [False, True])
-def test_it_answers_as_the_session_does_and_its_gradient_is_the_slope(adaptable, speech, low_memory) -> None:
-    gradient = open_gradient(adaptable, num_threads=1, low_memory=low_memory)
+def test_it_answers_as_the_session_does_and_its_gradient_is_the_slope(adaptable, speech) -> None:
+    gradient = open_gradient(adaptable, num_threads=1)
     random = np.random.default_rng(1)
     theta = (0.1 * random.standard_normal(gradient.size)).astype(np.float32)
     answer = gradient.forward(speech, theta)

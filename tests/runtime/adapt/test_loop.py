@@ -283,3 +283,8 @@ def test_memory_for_nothing(linear: Model, spoken: Spoken, labels: Labels) -> No
     model = linear(before=lambda features: held.append(np.ones(int(limit_mib - resident_mib() + 20) << 17)))
     with pytest.raises(EdgekitError, match="0 of 20 fit into"):
         adapt(model, spoken(), SETTINGS, labels, max_memory_mib=limit_mib)
+
+
+def test_nothing_to_learn_or_to_hold_back(linear: Model, spoken: Spoken, labels: Labels) -> None:
+    with pytest.raises(EdgekitError, match="expected utterances to learn and others to hold back, received 0 and 0"):
+        adapt(linear, AdaptationData((), ()), AdaptSettings(), labels)
