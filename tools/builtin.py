@@ -48,8 +48,8 @@ from edgekit.train.family import Builtin, Family, families, find_family
 
 ROOT = Path(__file__).resolve().parents[1]
 MAX_BYTES = {"weights": 10_000_000, "bundle": 32_000_000}
-"""What the checkpoint may take, and the bundle, which has the core in fp32 once per graph and once for gradients, and all
-augment nets: a wheel stays small."""
+"""What the checkpoint may take, and the bundle, which has the core in fp32 once per graph and once for gradients, and
+all augment nets: a wheel stays small."""
 
 LICENCE = "LICENSE"
 REQUIRED = {"date": str, "data": list, "commands": list, "budget": dict, "versions": dict, "results": dict}
