@@ -14,6 +14,7 @@ import torch
 from edgekit.core.bundle import Adaptation, Bundle, StoredFile
 from edgekit.core.bundle_writer import BundleWriter
 from edgekit.core.errors import ExportError, VerificationError
+from edgekit.core.files import explained
 from edgekit.core.signature import Signature
 from edgekit.core.theta import INPUT
 from edgekit.export.cut import cut, refer_to, share_weights
@@ -50,7 +51,7 @@ def write_gradient(model: LoadedModel, signature: Signature, writer: BundleWrite
     """
     if model.head != "ctc":
         raise ExportError(f"expected a model that answers with labels (ctc), received the head {model.head}")
-    with writer.staging() as folder:
+    with writer.staging() as folder, explained(folder):
         export_gradient(model.module, signature, folder / "joint.onnx")
         halves = cut(onnx.load(folder / "joint.onnx"), GRADIENT)
         models = share_weights([halves.forward, halves.backward], folder / "weights.bin")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import nn
 
 from edgekit.core.bundle import Bundle
 from edgekit.core.bundle_writer import writing
-from edgekit.core.errors import ExportError, UsageError, VerificationError
+from edgekit.core.errors import EdgekitError, ExportError, UsageError, VerificationError
 from edgekit.core.settings import apply_settings
 from edgekit.core.signature import Derived, Dim, Signature, TensorSpec
 from edgekit.core.theta import ThetaLayout
@@ -151,3 +152,13 @@ def test_a_theta_of_which_nothing_was_trained_has_no_starts(tmp_path: Path) -> N
         some = adaptation.write_starts(Tunable(layout, np.ones((2, 6), np.float32)), writer)
     assert empty.starts is None
     assert some.starts is not None
+
+
+def test_a_full_disk_is_explained(model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(adaptation, "export_gradient", full)
+    signature = next(iter(model.config.graphs("ctc").values()))
+    with writing(tmp_path / "bundle") as writer, pytest.raises(EdgekitError, match=r"cannot write.*No space left"):
+        adaptation.write_gradient(model, signature, writer)
