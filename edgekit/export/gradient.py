@@ -52,7 +52,7 @@ def export_gradient(module: nn.Module, signature: Signature, path: Path) -> None
         raise ExportError(f"the gradient of {type(module).__name__} needs {', '.join(lacking)}, which ONNX lacks")
     with quiet():
         try:
-            # not optimised: the rewrite rules walk the whole graph at every node
+            # not optimised: see `_fold`
             exported = torch.onnx.export(
                 program,
                 (),
@@ -239,7 +239,7 @@ _DECOMPOSITIONS: Mapping[Any, Callable[..., Any]] = {
 
 
 def _fold(model: Any) -> None:
-    """The exporter's own optimisation without its rewrite rules, which take hours on a graph of this size."""
+    """The exporter's own optimisation without its rewrite rules, which look at the whole graph at each of its nodes."""
     import onnx_ir as ir
     from onnx_ir.passes import common
 

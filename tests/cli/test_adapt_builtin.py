@@ -12,8 +12,11 @@ import pytest
 
 from edgekit.core.bundle import open_bundle
 from edgekit.core.files import sha256_of
+from edgekit.core.theta import INPUT
+from edgekit.export.verify import load_reference
 from edgekit.runtime.builtin import builtin_bundle
 from edgekit.runtime.samples import sample_clips, transcripts
+from edgekit.runtime.session import open_session
 from edgekit.runtime.tasks import load
 
 pytestmark = pytest.mark.device_side
@@ -41,10 +44,19 @@ def lines(tmp_path: Path) -> Path:
     return tmp_path / "lines.jsonl"
 
 
+def core_answer(bundle: Path) -> bytes:
+    """The bits of what the core alone answers, without anybody's weights."""
+    opened = open_bundle(bundle)
+    item = next(each for each in load_reference(opened, "infer").inputs if not each[INPUT].any())
+    answer = open_session(opened, backend="onnxruntime").run(item)[opened.graph().signature.outputs[0].name]
+    return bytes(answer.tobytes())
+
+
 def test_a_speaker_is_learned_without_torch_and_the_core_stays(lines: Path, tmp_path: Path) -> None:
     bundle, store = builtin_bundle(), tmp_path / "store"
     before = {path.name: sha256_of(path) for path in bundle.iterdir()}
     heard = [load(bundle).transcribe(clip) for clip in sample_clips()]
+    answer = core_answer(bundle)
     command = ["adapt", str(lines), "--speaker", "ann", "--store", str(store), "--threads", "1", "--json"]
     settings = ["--set", "steps=12", "--set", "evaluate_steps=4", "--set", "learning_rate=3e-3"]
     ran = subprocess.run(
@@ -57,6 +69,7 @@ def test_a_speaker_is_learned_without_torch_and_the_core_stays(lines: Path, tmp_
     assert told["installed"] == 1
 
     assert {path.name: sha256_of(path) for path in bundle.iterdir()} == before
+    assert core_answer(bundle) == answer
     recogniser = load(bundle, store=store)
     again = [recogniser.transcribe(clip) for clip in sample_clips()]
     assert [(each.text, each.words) for each in again] == [(each.text, each.words) for each in heard]

@@ -76,10 +76,9 @@ def adapt(
 ) -> Adapted:
     """Learn the augment weights of one speaker.
 
-    Utterances go through the model one at a time, since memory grows with what is in it at once (a model of 20 M values
-    took 507 MiB that way and 1151 MiB with a batch of four times 10 s, at the same speed); their gradients are added up
-    until an update. Without a budget the result depends on the settings and the data alone, and a run that goes on with
-    a state gives the same bits as one that was never stopped.
+    Utterances go through the model one at a time, since memory grows with what is in it at once; their gradients are
+    added up until an update. Without a budget the result depends on the settings and the data alone, and a run that
+    goes on with a state gives the same bits as one that was never stopped.
 
     Args:
         gradient: the model.
