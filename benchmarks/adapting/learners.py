@@ -59,41 +59,40 @@ class OnTorch:
     """torch, eager.
 
     Args:
-        how: "theta": the same augment net; "full": all weights of the core; "lora": peft's LoRA of about as many values
-            as theta has, in every linear layer of the core's blocks.
+        how: "augment": the same augment net, as the family's own modules beside the core's (an input, as edgekit's
+            graphs have it, costs torch more); "full": all weights of the core; "lora": peft's LoRA of about as many
+            values as the augment net has, in every linear layer of the core's blocks.
     """
 
     def __init__(self, checkpoint: str | None, bundle: Path, threads: int, how: str) -> None:
         import torch
 
         from edgekit.core.bundle import open_bundle
+        from edgekit.train.checkpoint import open_checkpoint
+        from edgekit.train.families.disconformer.model import build, described, fill
         from edgekit.train.family import find_family
 
         torch.set_num_threads(threads)
-        family = find_family("disconformer")
-        builtin = family.builtin
+        builtin = find_family("disconformer").builtin
         assert builtin is not None
-        source = checkpoint or str(builtin.folder)
-        _, model = family.model.load_model(source, None, "ctc", family.adapted)
-        self._torch, self._module = torch, model.module.eval()
-        self._blank = int(open_bundle(bundle).manifest.output["blank"])
-        assert model.tunable is not None
-        size = model.tunable.layout.size
-        self._theta = torch.zeros(1, size)
-        self._module.requires_grad_(False)
-        if how == "theta":
-            self._theta = torch.from_numpy(model.tunable.starts[:1].copy()).requires_grad_(True)
-            tuned = [self._theta]
-        elif how == "full":
-            tuned = list(self._module.parameters())
+        found = open_checkpoint(checkpoint or builtin.folder)
+        _, config, _ = described(found)
+        module = build(config, "ctc")
+        fill(module, found.tensors(), found.source)
+        self._torch, self._module = torch, module.eval().requires_grad_(False)
+        manifest = open_bundle(bundle).manifest
+        assert manifest.adaptation is not None
+        self._blank = int(manifest.output["blank"])
+        if how == "augment":
+            module.active = (0,)
+            tuned = [p for block in module.encoder.blocks for p in block.groups[1].parameters()]
         else:
-            tuned = self._with_lora(size)
+            module.deploy()  # without the augment nets, which these do not have
+            tuned = list(module.parameters()) if how == "full" else self._with_lora(manifest.adaptation.layout.size)
         for parameter in tuned:
             parameter.requires_grad_(True)
         self.num_tuned = sum(parameter.numel() for parameter in tuned)
         self._optimiser = torch.optim.AdamW(tuned, lr=RATE, betas=BETAS, eps=EPS, weight_decay=0.0)
-        if how != "theta":
-            self._forward = self._core
 
     def _with_lora(self, size: int) -> list[Any]:
         from peft import LoraConfig, inject_adapter_in_model
@@ -114,7 +113,8 @@ class OnTorch:
         self._optimiser.zero_grad(set_to_none=True)
         total = 0.0
         for features_FM, labels in utterances:
-            log_probs_TV = self._forward(torch.from_numpy(features_FM)[None])
+            x = torch.from_numpy(features_FM)[None]
+            log_probs_TV = self._module(x, torch.tensor([x.shape[1]]))[0][0]
             loss = torch.nn.functional.ctc_loss(
                 log_probs_TV,
                 torch.tensor(labels),
@@ -128,15 +128,6 @@ class OnTorch:
         self._optimiser.step()
         return total
 
-    def _forward(self, x: Any) -> Any:
-        answer, _ = self._module(x, self._torch.tensor([x.shape[1]]), self._theta)
-        return answer[0]
-
-    def _core(self, x: Any) -> Any:
-        """Without the augment net, which these do not have."""
-        h, _ = self._module.encoder(x, self._torch.tensor([x.shape[1]]))
-        return self._module.head(h)[0].log_softmax(-1)
-
 
 KINDS = ("edgekit", "torch", "torch, all weights", "torch, LoRA")
 
@@ -149,5 +140,5 @@ def open_learner(kind: str, checkpoint: str | None, bundle: Path, threads: int) 
     """
     if kind == "edgekit":
         return OnGraphs(bundle, threads)
-    how = {"torch": "theta", "torch, all weights": "full", "torch, LoRA": "lora"}[kind]
+    how = {"torch": "augment", "torch, all weights": "full", "torch, LoRA": "lora"}[kind]
     return OnTorch(checkpoint, bundle, threads, how)

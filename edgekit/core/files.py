@@ -100,8 +100,11 @@ def explained(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def locked(path: Path, *, timeout_s: float = 60.0) -> Iterator[None]:
+def locked(path: Path, *, timeout_s: float = 60.0, busy: EdgekitError | None = None) -> Iterator[None]:
     """Hold an advisory lock file, so that two processes do not write at once.
+
+    Args:
+        busy: what is raised where another process keeps it for longer than `timeout_s`; None: that it writes there.
 
     Raises:
         EdgekitError: another process kept it for longer than `timeout_s`.
@@ -113,7 +116,7 @@ def locked(path: Path, *, timeout_s: float = 60.0) -> Iterator[None]:
         try:
             lock.acquire(timeout=timeout_s)
         except Timeout as error:  # is an OSError, so it must be told apart first
-            raise EdgekitError(
+            raise busy or EdgekitError(
                 f"another process has been writing {path.parent} for {timeout_s:.0f} s; nothing was changed",
                 hint=f"run this again when it is done (engines take minutes to build); fuser -v {path} names it",
             ) from error

@@ -18,6 +18,7 @@ import pytest
 import soundfile
 
 from edgekit.core.bundle import MANIFEST, Bundle, open_bundle
+from edgekit.core.files import locked
 from edgekit.core.store import Store
 from edgekit.runtime.adapt import adaptation
 from edgekit.runtime.adapt.speaker import read_theta
@@ -176,6 +177,19 @@ def test_json(adapt: Cli, bundle: Path, corrected: Path) -> None:
     assert sorted(each["reason"] for each in found["skipped"]) == ["named a second time"] * 2
     assert "left out" in ran.err
     assert "next: edgekit transcribe" in ran.err
+
+
+def test_a_speaker_is_learned_by_one_process_at_a_time(
+    adapt: Cli, bundle: Path, corrected: Path, store: Store, tmp_path: Path
+) -> None:
+    with locked(store.resume_folder("speakers", "anna") / ".lock", timeout_s=0):
+        ran = adapt(bundle, corrected)
+        assert ran.code == 1
+        assert "another process is learning 'anna'" in ran.err
+        assert adapt(bundle, corrected, "--speaker", "bert").code == 0
+    assert store.names("speakers") == ["bert"]
+    assert adapt(bundle, corrected).code == 0
+    assert store.names("speakers") == ["anna", "bert"]
 
 
 def test_recordings_alone_are_labelled_by_the_model(

@@ -13,7 +13,8 @@ import numpy as np
 
 import edgekit
 from edgekit.core.bundle import Bundle, open_bundle
-from edgekit.core.errors import AudioError, BundleError, DataError, StoreError, UsageError
+from edgekit.core.errors import AudioError, BundleError, DataError, EdgekitError, StoreError, UsageError
+from edgekit.core.files import locked
 from edgekit.core.record import Record, check_name
 from edgekit.core.settings import settings_to_dict
 from edgekit.core.store import Store
@@ -106,7 +107,7 @@ def adapt_speaker(
         BundleError: no bundle, none that adapts, or random weights.
         DataError: the data cannot be read, or hold fewer than two utterances of use.
         StoreError: a name that is refused, or, with `resume` "must", nothing to go on with.
-        EdgekitError: the memory allowed is too little.
+        EdgekitError: the memory allowed is too little, or another process is learning this speaker.
     """
     check_name(speaker)
     settings = settings or AdaptSettings()
@@ -126,18 +127,19 @@ def adapt_speaker(
     try:
         file = home.resume_folder(KIND, speaker) / FILE
         of = described(gradient, read, settings, max_memory_mib)
-        begun = _begun(file, of, gradient.size, resume, say)
-        adapted = adapt(
-            gradient,
-            read,
-            settings,
-            labels,
-            budget=budget,
-            max_memory_mib=max_memory_mib,
-            begun=begun,
-            save=lambda state: save_state(file, state, of),
-            report=report,
-        )
+        with locked(file.with_name(".lock"), timeout_s=0, busy=_busy(speaker)):
+            begun = _begun(file, of, gradient.size, resume, say)
+            adapted = adapt(
+                gradient,
+                read,
+                settings,
+                labels,
+                budget=budget,
+                max_memory_mib=max_memory_mib,
+                begun=begun,
+                save=lambda state: save_state(file, state, of),
+                report=report,
+            )
         layout_hash = gradient.layout_hash
     finally:
         gradient.close()
@@ -148,6 +150,10 @@ def adapt_speaker(
     else:
         erase_state(file)
     return Outcome(speaker, adapted, read, record, details)
+
+
+def _busy(speaker: str) -> EdgekitError:
+    return EdgekitError(f"another process is learning {speaker!r}", hint="wait for it, or choose another --speaker")
 
 
 def require_adaptable(bundle: Bundle) -> None:

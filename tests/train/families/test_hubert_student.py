@@ -42,9 +42,10 @@ def test_the_default_is_deep_thin_on_filter_bank() -> None:
 
 def test_both_front_ends_give_the_same_number_of_frames() -> None:
     samples = np.arange(400, 200_001)
-    fbank = VARIANTS["deep-thin-fbank"]
-    mel_frames = np.array([Fbank(fbank.fbank).num_frames(int(n)) for n in samples])
-    from_fbank = fbank.deployed_frames.of_size(mel_frames)
+    config = VARIANTS["deep-thin-fbank"]
+    fbank = Fbank(config.fbank)
+    mel_frames = np.array([fbank.num_frames(int(n)) for n in samples])
+    from_fbank = config.deployed_frames.of_size(mel_frames)
     from_wave = VARIANTS["deep-thin-waveform"].deployed_frames.of_size(samples)
     assert np.array_equal(from_fbank, from_wave)
 
