@@ -23,6 +23,25 @@ _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _CAPABILITIES = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16"}
 
 
+_one_core: Any | None = None
+_making_it = threading.Lock()
+
+
+def _core() -> Any:
+    """The one core of this process, which is never given back.
+
+    A core gives its thread a stack for signals (`sigaltstack`, OpenVINO 2026.4). Of two, the one that ends last leaves
+    the thread the stack of the one that ended first, which is unmapped: the next signal, as Ctrl-C's, kills the process.
+    """
+    global _one_core
+    import openvino
+
+    with _making_it:
+        if _one_core is None:
+            _one_core = openvino.Core()
+    return _one_core
+
+
 def probe(format: str | None = None) -> Probe:
     try:
         import openvino
@@ -30,15 +49,13 @@ def probe(format: str | None = None) -> Probe:
         return Probe(
             NAME, usable=False, missing=f"the package openvino ({error})", remedy='pip install "edgekit[openvino]"'
         )
-    devices = tuple(device.lower() for device in openvino.Core().available_devices)
+    devices = tuple(device.lower() for device in _core().available_devices)
     return Probe(NAME, usable=bool(devices), version=openvino.__version__.split("-")[0], devices=devices)
 
 
 def precisions(device: str = "cpu") -> tuple[str, ...]:
     """The precisions that this device computes in, natively."""
-    import openvino
-
-    capabilities = openvino.Core().get_property(device.upper(), "OPTIMIZATION_CAPABILITIES")
+    capabilities = _core().get_property(device.upper(), "OPTIMIZATION_CAPABILITIES")
     return tuple(name for name, capability in _CAPABILITIES.items() if capability in capabilities)
 
 
@@ -52,9 +69,7 @@ def open(files: Sequence[Path], signature: Signature, options: SessionOptions) -
         UnavailableError: no such device, or it does not compute in the precision asked for.
         BackendError: OpenVINO refuses the files.
     """
-    import openvino
-
-    core = openvino.Core()
+    core = _core()
     device = (options.device or "cpu").upper()
     if device not in core.available_devices:
         here = ", ".join(name.lower() for name in core.available_devices)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,3 +39,27 @@ def test_its_tensors_are_those_of_the_signature(built: tuple[Bundle, list[Path]]
     first, *others = signature.outputs
     with pytest.raises(BackendError, match=f"expected .*'{name}'.* as in the signature; received .*'log_probs'"):
         backend.open(files, replace(signature, outputs=(replace(first, name=name), *others)), SessionOptions())
+
+
+SIGNALLED = """
+import os, signal, sys
+from pathlib import Path
+from edgekit.core.bundle import open_bundle
+from edgekit.runtime.session import open_session
+
+first, second = (open_session(open_bundle(sys.argv[1]), backend="openvino") for _ in range(2))
+first.close()
+del first
+second.close()
+del second
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_signal_is_handled_after_sessions_were_closed(built: tuple[Bundle, list[Path]]) -> None:
+    """As Ctrl-C is. With a core for each session, the stack on which signals are handled was unmapped by now."""
+    command = [sys.executable, "-c", SIGNALLED, str(built[0].path)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "handled\n", "")
