@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +25,17 @@ _ARMS = {
 }
 """What makes an arm beside `none`, called with its name, the bundle, and `allow_random_weights`."""
 
+_LEARNING = ("disentangled",)
+"""Those of them that learn, and are also called with the rates to try."""
+
+_OF_CHECKPOINTS = {
+    "full": "edgekit.train.libricontinual.arms:Full",
+    "lora": "edgekit.train.libricontinual.arms:Lora",
+    "matched": "edgekit.train.libricontinual.arms:Matched",
+}
+"""What makes an arm that tunes a checkpoint in torch, called with its name, the bundle, the checkpoint or None, and
+the rates to try."""
+
 
 def libricontinual(
     bundle: BundlePath,
@@ -32,10 +43,16 @@ def libricontinual(
     arms: Annotated[
         str,
         typer.Option(
-            help="What is compared: none (the bundle as it is), untuned (a trained augment net as it is), disentangled "
-            "(one that learns each speaker), NAME=BUNDLE (another one as it is)."
+            help="What is compared, as a,b: none (the bundle as it is), untuned (a trained augment net as it is), "
+            "disentangled (one that learns each speaker); with torch full (all weights of the core), lora (LoRA of as "
+            "many values as an augment net), matched (as many of a random slice of the feed-forward units), each of "
+            "the built-in weights, or full=CHECKPOINT and so on; any other NAME=BUNDLE is another bundle as it is."
         ),
     ] = "none",
+    rates: Annotated[
+        str,
+        typer.Option(help="Learning rates that each arm tries; that with the lowest validation loss is kept."),
+    ] = "1e-4,3e-4,1e-3",
     splits: Annotated[str | None, typer.Option(help="Sizes of train lists, as 10m,1h; default: all of DATA.")] = None,
     speakers: Annotated[str | None, typer.Option(help="How many, or names as 61,121; default: all of DATA.")] = None,
     general: Annotated[
@@ -79,7 +96,8 @@ def libricontinual(
         ray=ray,
         redo=redo,
     )
-    chosen = [_arm(name.strip(), bundle, allow_random_weights) for name in arms.split(",")]
+    tried = _rates(rates)
+    chosen = [_arm(name.strip(), bundle, allow_random_weights, tried) for name in arms.split(",")]
     command = shlex.join(["edgekit", *sys.argv[1:]])
     again = f"what is done is kept; to go on, give the same command ({out})"
     try:
@@ -100,24 +118,44 @@ def libricontinual(
         raise EdgekitError(f"expected {run.summary.num_tasks} tasks to be done, {told}", hint=first.hint or again)
 
 
-def _arm(name: str, bundle: Path, allow_random_weights: bool) -> Arm:
-    import importlib
+def _rates(spelled: str) -> tuple[float, ...]:
+    from edgekit.core.errors import UsageError
 
+    try:
+        found = tuple(float(rate) for rate in spelled.split(","))
+    except ValueError as error:
+        raise UsageError(f"expected learning rates as 1e-4,1e-3, received {spelled!r}") from error
+    if not all(0 < rate <= 1 for rate in found):
+        raise UsageError(f"expected learning rates above 0 and at most 1, received {spelled!r}")
+    return found
+
+
+def _arm(spelled: str, bundle: Path, allow_random_weights: bool, rates: tuple[float, ...]) -> Arm:
+    """The arm of one item of `--arms`. What stands after `=` is a checkpoint for arms that tune one, else a bundle."""
     from edgekit.core.errors import unknown
     from edgekit.runtime.libricontinual.arms import AsItIs
 
-    if "=" in name:
-        name, _, other = name.partition("=")
-        return AsItIs(name, Path(other), allow_random_weights=allow_random_weights)
-    if name == "none":
-        return AsItIs(name, bundle, allow_random_weights=allow_random_weights)
-    if name not in _ARMS:
-        raise unknown("name of an arm", name, ("none", *_ARMS))
-    module, _, made_by = _ARMS[name].partition(":")
-    made: Arm = getattr(importlib.import_module(module), made_by)(
-        name, bundle, allow_random_weights=allow_random_weights
-    )
+    name, equals, other = spelled.partition("=")
+    made: Arm
+    if name in _OF_CHECKPOINTS:
+        made = _imported(_OF_CHECKPOINTS[name])(name, bundle, checkpoint=other if equals else None, rates=rates)
+    elif equals:
+        made = AsItIs(name, Path(other), allow_random_weights=allow_random_weights)
+    elif name == "none":
+        made = AsItIs(name, bundle, allow_random_weights=allow_random_weights)
+    elif name in _ARMS:
+        more = {"rates": rates} if name in _LEARNING else {}
+        made = _imported(_ARMS[name])(name, bundle, allow_random_weights=allow_random_weights, **more)
+    else:
+        raise unknown("name of an arm", name, ("none", *_ARMS, *_OF_CHECKPOINTS))
     return made
+
+
+def _imported(place: str) -> Any:
+    import importlib
+
+    module, _, made_by = place.partition(":")
+    return getattr(importlib.import_module(module), made_by)
 
 
 def _print_run(run: Run) -> None:

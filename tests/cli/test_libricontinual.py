@@ -83,7 +83,14 @@ def test_wrong_turns(adapt: Cli, toy_with: Callable[..., Bundle], toy_bundle: Pa
     out = ("--out", tmp_path / "out")
     for arguments, code, told in (
         ((toy_bundle, data, "--arms", "non"), 2, "did you mean none?"),
+        ((toy_bundle, data, "--arms", "fill"), 2, "did you mean full?"),
         ((toy_bundle, data, "--arms", "none,none"), 2, "names that differ"),
+        ((toy_bundle, data, "--arms", "full"), 2, "expected a disconformer with a head ctc for the arm full"),
+        (
+            (toy_bundle, data, "--arms", "matched=here"),
+            2,
+            "expected a disconformer with a head ctc for the arm matched",
+        ),
         ((toy_bundle, data, "--splits", "10m"), 2, "expected a split among 1s, 2s; received '10m'"),
         ((toy_bundle, data, "--speakers", "9,"), 2, "expected a speaker among 7, 8"),
         ((toy_bundle, data, "--general", tmp_path / "none"), 1, "which does not exist"),

@@ -31,7 +31,7 @@ def _core() -> Any:
     """The one core of this process, which is never given back.
 
     A core gives its thread a stack for signals (`sigaltstack`, OpenVINO 2026.4). Of two, the one that ends last leaves
-    the thread the stack of the one that ended first, which is unmapped: the next signal, as Ctrl-C's, kills the process.
+    the thread the stack of the one that ended first, which is unmapped: the next signal, as Ctrl-C, kills the process.
     """
     global _one_core
     import openvino

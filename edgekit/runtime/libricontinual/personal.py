@@ -6,7 +6,7 @@ augment net is tuned. Both run without torch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,13 @@ from edgekit.core.bundle import Bundle, open_bundle
 from edgekit.core.errors import UsageError
 from edgekit.core.settings import settings_to_dict
 from edgekit.runtime.adapt.adaptation import require_adaptable
-from edgekit.runtime.adapt.examples import TRANSCRIPTS, AdaptationData, Example, ExampleMaker, Recorded
 from edgekit.runtime.adapt.gradient import open_gradient
-from edgekit.runtime.adapt.labels import read_labels
-from edgekit.runtime.adapt.loop import Adapted, adapt
 from edgekit.runtime.adapt.settings import AdaptSettings
-from edgekit.runtime.corpus import Corpus
 from edgekit.runtime.libricontinual.arms import Outcome, SpeakerData
 from edgekit.runtime.libricontinual.cost import measured
+from edgekit.runtime.libricontinual.learning import LEARNING, learn
 from edgekit.runtime.tasks import load
 from edgekit.runtime.tasks.speech_recognition import SpeechRecognition, require_trained
-
-_CACHE_MIB = 256.0
-"""Features that are remembered: two hours of speech."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +66,13 @@ class Disentangled:
 
     Attributes:
         learning: how; the seed is the task's.
+        rates: learning rates to try, see `learn`.
     """
 
     name: str
     bundle: Path
-    learning: AdaptSettings = field(default_factory=lambda: AdaptSettings(longest_s=30.0))
+    learning: AdaptSettings = LEARNING
+    rates: tuple[float, ...] = ()
     allow_random_weights: bool = False
 
     @property
@@ -90,24 +86,21 @@ class Disentangled:
 
     @property
     def settings(self) -> dict[str, Any]:
-        return settings_to_dict(self.learning)
+        return {**settings_to_dict(self.learning), "rates": list(self.rates)}
 
     def run(self, data: SpeakerData | None, *, num_threads: int) -> Outcome:
         opened = _open(self.bundle, self.allow_random_weights)
         if data is None:
             return _serving(self.bundle, None, num_threads)
         with measured() as meter:
-            adapted = _learned(opened, data, replace(self.learning, seed=data.seed), num_threads)
-        details = {
-            "steps": adapted.steps,
-            "best_step": adapted.best_step,
-            "start": adapted.start,
-            "stopped": adapted.stopped,
-            "validation_loss": [adapted.before.loss, adapted.after.loss],
-        }
+            gradient = open_gradient(opened, num_threads=num_threads)
+            try:
+                learned = learn(gradient, opened, data, self.learning, self.rates)
+            finally:
+                gradient.close()
         # the safeguard of `edgekit adapt`: what is no better than the core is not installed
-        theta = adapted.theta_P if adapted.improved else None
-        return replace(_serving(self.bundle, theta, num_threads), cost=meter.cost, details=details)
+        theta = learned.adapted.theta_P if learned.adapted.improved else None
+        return replace(_serving(self.bundle, theta, num_threads), cost=meter.cost, details=learned.details)
 
 
 def _identity(bundle: Path) -> dict[str, Any]:
@@ -120,22 +113,6 @@ def _open(bundle: Path, allow_random_weights: bool) -> Bundle:
     require_adaptable(opened)
     require_trained(opened, allow_random_weights)
     return opened
-
-
-def _learned(bundle: Bundle, data: SpeakerData, settings: AdaptSettings, num_threads: int) -> Adapted:
-    """Learn the train list; the validation list is what decides when to stop."""
-    labels = read_labels(bundle)
-    maker = ExampleMaker(bundle, labels, settings.longest_s, _CACHE_MIB)
-
-    def examples(corpus: Corpus) -> tuple[Example, ...]:
-        spoken = (each for each in corpus.utterances if each.text and each.duration_s <= settings.longest_s)
-        return tuple(maker.make(Recorded(each, TRANSCRIPTS)) for each in spoken)
-
-    gradient = open_gradient(bundle, num_threads=num_threads)
-    try:
-        return adapt(gradient, AdaptationData(examples(data.train), examples(data.validation)), settings, labels)
-    finally:
-        gradient.close()
 
 
 def _serving(bundle: Path, theta_P: np.ndarray | None, num_threads: int) -> Outcome:

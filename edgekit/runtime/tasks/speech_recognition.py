@@ -62,10 +62,20 @@ class Transcript:
 
 
 class SpeechRecognition:
-    """A speech recogniser. Make one with `edgekit.load(bundle)`."""
+    """A speech recogniser. Make one with `edgekit.load(bundle)`.
+
+    Args:
+        session: what answers in the place of the bundle's first graph, with its signature; None: an artifact does.
+    """
 
     def __init__(
-        self, bundle: Bundle, backend: str | None, options: SessionOptions, store: Path | str | None = None
+        self,
+        bundle: Bundle,
+        backend: str | None,
+        options: SessionOptions,
+        store: Path | str | None = None,
+        *,
+        session: CheckedSession | None = None,
     ) -> None:
         output = bundle.manifest.output
         if output.get("kind") != "ctc":
@@ -73,7 +83,7 @@ class SpeechRecognition:
                 f"expected an output of kind 'ctc', received {output.get('kind')!r}", hint="pip install -U edgekit"
             )
         self.bundle, self._backend, self._options, self._store = bundle, backend, options, store
-        self._graph = SpeechGraph(bundle, open_session(bundle, backend=backend, options=options))
+        self._graph = SpeechGraph(bundle, session or open_session(bundle, backend=backend, options=options))
         self._stream_session: CheckedSession | None = None
         self.labels, self._blank, self._delimiter = _labels(bundle, self._graph.width)
         self._decoder: Decoder | None = None
