@@ -15,18 +15,11 @@ from these and not from whole ones.
 from __future__ import annotations
 
 import argparse
-import fnmatch
-import json
-import shlex
-import subprocess
-import sys
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from shared.record import describe, load, record, write_result
+from shared.steps import Step, collect, do, read_parts, say, score, train
 
 from edgekit.runtime.corpus import Corpus, read_corpus, write_jsonl
 
@@ -57,16 +50,6 @@ SIZES = {
     ),
     "shallow-wide": (*WIDE, *STUDENT),  # two layers: 804,224 parameters on filter bank, deep-thin 835,520
 }
-
-
-@dataclass(frozen=True)
-class Step:
-    """One command, and where its result lies. `run`: it is a training run, which can go on."""
-
-    name: str
-    command: tuple[str, ...]
-    result: Path
-    run: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -105,13 +88,6 @@ class Budget:
     test: int = 200
 
 
-def train(name: str, family: str, recipe: str, data: Path, work: Path, settings: Sequence[str]) -> Step:
-    command = ["train", family, "--recipe", recipe, "--data", str(data), "--out", str(work / name)]
-    for setting in settings:
-        command += ["--set", setting]
-    return Step(name, tuple(command), work / name / "done.json", work / name)
-
-
 def steps(work: Path, budget: Budget, batch_s: float) -> list[Step]:
     """Every command, in order."""
     lists = {name: work / f"{name}.jsonl" for name in ("unlabelled", "train", "pieces", "validation", "test")}
@@ -145,8 +121,7 @@ def steps(work: Path, budget: Budget, batch_s: float) -> list[Step]:
                 front = budget.distil // 5
                 chosen = (f"teacher={work / 'teacher/best'}", f"losses.front_end_steps={front}", *arm.distil)
                 settings = (*sizes, *chosen, held, f"loop.steps={budget.distil}", *rate, "data.max_s=12")
-                step = train(name, "hubert-student", "distil", lists["unlabelled"], work, settings)
-                found.append(replace(step, command=(*step.command, "--variant", arm.variant)))
+                found.append(train(name, "hubert-student", "distil", lists["unlabelled"], work, settings, arm.variant))
                 init = (f"init={work / name / 'best'}",)
             for label, num_steps in budget.ctc:
                 if label not in arm.labels:
@@ -163,27 +138,14 @@ def steps(work: Path, budget: Budget, batch_s: float) -> list[Step]:
                     "ctc.freq_masks=0",
                     "ctc.mask_probability=0",
                 )
-                step = train(name, "hubert-student", "ctc", lists["pieces"], work, settings)
-                found.append(replace(step, command=(*step.command, "--variant", arm.variant)))
-                bundle = work / "bundles" / name
-                export = ("export", "hubert-student", str(work / name / "best"), "--no-latency", "--out", str(bundle))
-                found.append(Step(f"export-{name}", export, bundle / "manifest.json"))
-                score = ("benchmark", "asr", str(bundle), str(lists["test"]), "--limit", str(budget.test))
-                result = work / "scores" / f"{name}.json"
-                found.append(Step(f"score-{name}", (*score, "--out", str(result)), result))
+                found.append(train(name, "hubert-student", "ctc", lists["pieces"], work, settings, arm.variant))
+                found += score(name, "hubert-student", work / name, lists["test"], work, budget.test)
     return found
 
 
 def write_lists(data: Path, unlabelled: Path, pieces: Path, work: Path) -> None:
     """The corpora as JSON lines: what is learned from, held back, and tested on, by speakers."""
-    splits = json.loads((data / "splits.json").read_text(encoding="utf-8"))
-    parts = {}
-    for name in ("train", "validation", "test"):
-        whole = read_corpus(data / splits[name]["subset"])
-        speakers = set(splits[name]["speakers"])
-        parts[name] = Corpus(tuple(u for u in whole.utterances if u.speaker in speakers))
-    learners = set(splits["train"]["speakers"])
-    parts["pieces"] = Corpus(tuple(u for u in read_corpus(pieces).utterances if u.speaker in learners))
+    parts = read_parts(data, pieces)
     known = {u.id for part in parts.values() for u in part.utterances}
     extra = [u for u in read_corpus(unlabelled).utterances if u.audio.stem not in known]
     parts["unlabelled"] = Corpus(
@@ -192,45 +154,6 @@ def write_lists(data: Path, unlabelled: Path, pieces: Path, work: Path) -> None:
     for name, part in parts.items():
         write_jsonl(work / f"{name}.jsonl", part)
         say(f"{name}: {len(part.utterances)} recordings, {part.duration_s / 3600:.2f} h")
-
-
-def do(step: Step, work: Path) -> None:
-    """Run a step, or go on with it; its wall time is kept, also of tries that were interrupted."""
-    spent = work / "times" / f"{step.name}.json"
-    if step.result.exists():
-        return
-    resume = ("--resume",) if step.run is not None and (step.run / "settings.json").exists() else ()
-    command = [sys.executable, "-m", "edgekit", *step.command, *resume]
-    say(f"edgekit {shlex.join((*step.command, *resume))}")
-    step.result.parent.mkdir(parents=True, exist_ok=True)
-    spent.parent.mkdir(exist_ok=True)
-    before_s = json.loads(spent.read_text()) if spent.exists() else 0.0
-    start = time.monotonic()
-    try:
-        with (work / "log.txt").open("a") as file:
-            done = subprocess.run(command, stdout=file, stderr=file, check=False)
-    finally:
-        spent.write_text(json.dumps(round(before_s + time.monotonic() - start, 1)))
-    if done.returncode:
-        raise SystemExit(f"{step.name} ended with {done.returncode}: see {work / 'log.txt'}")
-    if step.run is not None:
-        step.result.write_text("{}")
-
-
-def collect(work: Path, all_steps: Sequence[Step]) -> dict[str, Any]:
-    """Of every step that is done its command and wall time, and of every recogniser its score."""
-    done = {}
-    for step in all_steps:
-        spent, score = work / "times" / f"{step.name}.json", work / "scores" / f"{step.name}.json"
-        if step.result.exists() and spent.exists():
-            done[step.name] = {"command": shlex.join(step.command), "wall_s": json.loads(spent.read_text())}
-            if score.exists():
-                done[step.name]["score"] = json.loads(score.read_text(encoding="utf-8"))
-    return done
-
-
-def say(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
 
 def main() -> None:
@@ -249,9 +172,7 @@ def main() -> None:
         write_lists(given.data, given.unlabelled, given.pieces, given.work)
     budget = Budget()
     all_steps = steps(given.work, budget, given.batch_s)
-    for step in all_steps:
-        if any(fnmatch.fnmatch(step.name, pattern) for pattern in given.stages):
-            do(step, given.work)
+    do(all_steps, given.work, given.stages)
     result |= {"steps": collect(given.work, all_steps), "load_after": load()}
     say(describe(result))
     if given.out is not None:
