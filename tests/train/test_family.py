@@ -67,7 +67,7 @@ def test_what_may_be_deployed_of_weights_is_a_size_of_every_variant() -> None:
     for family in families().values():
         for config in family.variants.values():
             assert set(family.deployable) <= config.__dataclass_fields__.keys()
-    assert families()["disconformer"].deployable == ("active",)
+    assert families()["disconformer"].deployable == ("active", "personal")
 
 
 def test_finding_families_does_not_import_torch() -> None:
