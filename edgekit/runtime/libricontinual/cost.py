@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgekit.devices.sensors.rapl import find_packages
+from edgekit.devices.sensors.sensor import Energy, spent_j
 from edgekit.runtime.benchmark_asr import peak_memory_mib
 
 _POWERCAP = Path("/sys/class/powercap")
@@ -42,27 +44,26 @@ class Meter:
 def measured(powercap: Path = _POWERCAP) -> Iterator[Meter]:
     """Measure a block: `with measured() as meter: ...`, then `meter.cost`."""
     meter = Meter()
-    before_uj, cpu_s, start_s = _energy_uj(powercap), time.process_time(), time.perf_counter()
+    processors = find_packages(powercap)
+    before_j, cpu_s, start_s = _energy_j(processors), time.process_time(), time.perf_counter()
     yield meter
-    seconds, cpu_seconds, after_uj = time.perf_counter() - start_s, time.process_time() - cpu_s, _energy_uj(powercap)
-    meter.cost = Cost(seconds, cpu_seconds, peak_memory_mib(), _joules(before_uj, after_uj))
+    seconds, cpu_seconds, after_j = time.perf_counter() - start_s, time.process_time() - cpu_s, _energy_j(processors)
+    meter.cost = Cost(seconds, cpu_seconds, peak_memory_mib(), _joules(processors, before_j, after_j))
 
 
-def _energy_uj(powercap: Path) -> dict[str, tuple[int, int]] | None:
-    """Counter and its range by processor; None where one is missing or may not be read."""
-    found = {}
-    for zone in sorted(powercap.glob("intel-rapl:*")):
-        if zone.name.count(":") == 1:  # a zone within another is counted there
-            try:
-                told = tuple(int((zone / name).read_text()) for name in ("energy_uj", "max_energy_range_uj"))
-            except (OSError, ValueError):
-                return None
-            found[zone.name] = told[0], told[1]
-    return found or None
-
-
-def _joules(before: dict[str, tuple[int, int]] | None, after: dict[str, tuple[int, int]] | None) -> float | None:
-    """A counter that is smaller than before began anew, once: it does so after minutes under full load."""
-    if before is None or after is None or before.keys() != after.keys():
+def _energy_j(processors: Sequence[Energy]) -> list[float] | None:
+    """What each counter says; None where one may not be read, or there is none."""
+    try:
+        return [counter.read() for counter in processors] or None
+    except (OSError, ValueError):
         return None
-    return sum((after[zone][0] - before[zone][0]) % after[zone][1] for zone in after) / 1e6
+
+
+def _joules(processors: Sequence[Energy], before: list[float] | None, after: list[float] | None) -> float | None:
+    """A counter that is smaller than before began anew, once: it does so after minutes under full load."""
+    if before is None or after is None:
+        return None
+    try:
+        return sum(spent_j(first, last, one.wraps_at_j) for one, first, last in zip(processors, before, after))
+    except ValueError:
+        return None
