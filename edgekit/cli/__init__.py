@@ -13,10 +13,12 @@ from edgekit.cli.benchmark import benchmark
 from edgekit.cli.build import build
 from edgekit.cli.data import data
 from edgekit.cli.demo import demo
+from edgekit.cli.devices import devices
 from edgekit.cli.doctor import doctor
 from edgekit.cli.export import export
 from edgekit.cli.inspect import inspect
 from edgekit.cli.list import list_families
+from edgekit.cli.profile import profile
 from edgekit.cli.speakers import speakers
 from edgekit.cli.train import train
 from edgekit.cli.transcribe import transcribe
@@ -34,12 +36,14 @@ app = typer.Typer(
 app.command("list")(list_families)
 app.command("inspect")(inspect)
 app.command("doctor")(doctor)
+app.command("devices")(devices)
 app.command("train")(train)
 app.command("export")(export)
 app.command("build")(build)
 app.command("verify")(verify)
 app.command("transcribe")(transcribe)
 app.command("adapt")(adapt)
+app.command("profile")(profile)
 app.add_typer(speakers, name="speakers")
 app.add_typer(benchmark, name="benchmark")
 app.add_typer(data, name="data")

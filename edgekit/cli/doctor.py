@@ -1,4 +1,4 @@
-"""`edgekit doctor`: what this machine is, which backends it can run, and what mends those that it cannot."""
+"""`edgekit doctor`: what this machine is, which backends it can run, what mends those that it cannot, and advice."""
 
 from __future__ import annotations
 
@@ -9,20 +9,29 @@ from edgekit.cli.output import print_json, table
 
 
 def doctor(json: Json = False) -> None:
-    """Show this machine, each backend's state, and the command that mends what is missing."""
+    """Show this machine, each backend's state, the command that mends what is missing, and advice."""
     from dataclasses import asdict
 
+    from edgekit.core.errors import BackendError
+    from edgekit.devices.advice import advise
     from edgekit.devices.probe import probe_machine
     from edgekit.export.tools import probe_tools
+    from edgekit.runtime import cuda
     from edgekit.runtime.session import probe_all
 
     machine, backends, tools = probe_machine(), probe_all(), probe_tools()
+    try:
+        cuda_driver = cuda.driver_version()
+    except BackendError:  # older than CUDA 11.4, which the backends tell
+        cuda_driver = None
+    advice = advise(python=machine.python, cuda_driver=cuda_driver)
     if json:
         print_json(
             {
                 "machine": asdict(machine),
                 "backends": [asdict(probe) for probe in backends],
                 "tools": [asdict(probe) for probe in tools],
+                "advice": [asdict(each) for each in advice],
             }
         )
         return
@@ -37,3 +46,6 @@ def doctor(json: Json = False) -> None:
         if not probe.usable:
             typer.echo(f"{probe.name}: missing {probe.missing}")
             typer.echo(f"  mend: {probe.remedy}")
+    for each in advice:
+        typer.echo(f"advice: {each.problem}")
+        typer.echo(f"  mend: {each.command}")

@@ -5,14 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgekit.cli.formats import requests_of
 from edgekit.cli.inspect import print_artifacts
-from edgekit.cli.options import Formats, Json, OpenVino, Precision, Trt, TrtRtx
+from edgekit.cli.options import BuildPrecision, Formats, Json, OpenVino, TargetName, Trt, TrtRtx
 from edgekit.cli.output import discard, log, print_json, progress, table
+
+if TYPE_CHECKING:
+    from edgekit.export.build import Request
 
 
 def export(
@@ -28,7 +31,8 @@ def export(
     variant: Annotated[str | None, typer.Option(help="A variant of `edgekit list`.")] = None,
     head: Annotated[str | None, typer.Option(help="What the model answers with: ctc or embedding.")] = None,
     format: Formats = None,
-    precision: Precision = "fp32",
+    precision: BuildPrecision = None,
+    target: TargetName = None,
     openvino: OpenVino = False,
     trt: Trt = False,
     trt_rtx: TrtRtx = False,
@@ -64,7 +68,7 @@ def export(
 
     if gates not in ("fast", "full"):
         raise unknown("set of gates", gates, ("fast", "full"))
-    requests = requests_of(format, precision, openvino=openvino, trt=trt, trt_rtx=trt_rtx)
+    requests = requests_of(format, precision, openvino=openvino, trt=trt, trt_rtx=trt_rtx, target=target)
     request = ExportRequest(
         family,
         checkpoint,
@@ -75,14 +79,19 @@ def export(
         seed,
         adapt=adapt,
         gates="full" if gates == "full" else "fast",
+        target=target,
+        builds=tuple(requests),
     )
+    limit_mib, elsewhere = (None, {}) if target is None else _for_target(target, requests)
     failures: list[tuple[str, EdgekitError]] = []
     with progress() as report:
         bundle = export_bundle(request, out, report=report)
         for wanted in requests:
+            if wanted in elsewhere:
+                continue
             report(f"building {wanted}")
             try:
-                build(bundle.path, wanted, log=lambda text: log(f"  {text}"))
+                build(bundle.path, wanted, target=target, workspace_mib=limit_mib, log=lambda text: log(f"  {text}"))
             except EdgekitError as error:
                 failures.append((wanted.command(bundle.path), error))
         try:
@@ -91,6 +100,9 @@ def export(
             if not failures:
                 raise
             discard(sys.stdout)
+    for wanted, reason in elsewhere.items():
+        log(f"{wanted} was not built: {reason}")
+        log(f"On the device, run: {wanted.command(bundle.path)} --target {target}")
     for command, failure in failures:
         log(f"error: {failure.message}")
         if failure.hint:
@@ -98,6 +110,14 @@ def export(
         log(f"The bundle {bundle.path} holds what was made; on the device, run: {command}")
     if failures:
         raise typer.Exit(1)
+
+
+def _for_target(target: str, requests: list[Request]) -> tuple[int | None, dict[Request, str]]:
+    """The builder's limit of memory, and what only the target itself can build, with the reason."""
+    from edgekit.export.target import not_here, workspace_mib
+
+    reasons = {request: not_here(target, request) for request in requests}
+    return workspace_mib(target), {request: reason for request, reason in reasons.items() if reason is not None}
 
 
 def _finish(path: Path, latency: bool, json: bool, report: Callable[[str], None]) -> None:

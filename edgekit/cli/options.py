@@ -18,6 +18,13 @@ Backend = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: the backend's first.")]
 Precision = Annotated[str, typer.Option(help="fp32, fp16 or bf16.")]
+BuildPrecision = Annotated[
+    str | None, typer.Option("--precision", help="fp32, fp16 or bf16; default: fp32, or what is best on --target.")
+]
+TargetName = Annotated[
+    str | None,
+    typer.Option("--target", metavar="NAME", help="For a device of `edgekit devices --targets`: formats, precision."),
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads for execution on the CPU.")]
 AllowFallback = Annotated[bool, typer.Option("--allow-fallback", help="Run elsewhere where the device is absent.")]
 Beam = Annotated[

@@ -43,10 +43,19 @@ class Request:
         return build_command(path, self.format, self.precision)
 
 
-def build(path: Path | str, request: Request, *, log: Callable[[str], None] | None = None) -> list[Artifact]:
+def build(
+    path: Path | str,
+    request: Request,
+    *,
+    target: str | None = None,
+    workspace_mib: int | None = None,
+    log: Callable[[str], None] | None = None,
+) -> list[Artifact]:
     """Build one format and precision of every graph of a bundle, check it where it can run, and commit it.
 
     Args:
+        target: the device that it is for, recorded in the bundle's provenance.
+        workspace_mib: see `tensorrt.build_engine`.
         log: told of a builder's warnings, and of a graph that sherpa-onnx has no use for.
 
     Returns:
@@ -62,12 +71,16 @@ def build(path: Path | str, request: Request, *, log: Callable[[str], None] | No
     with writing(path) as writer:
         bundle = open_bundle(path)  # as it is now that nobody else writes
         manifest = bundle.manifest
+        if target is not None:
+            known = manifest.provenance.get("targets", [])
+            provenance = {**manifest.provenance, "targets": [*known, *({target} - set(known))]}
+            manifest = replace(manifest, provenance=provenance)
         for name, graph in manifest.graphs.items():
             if request.format == "sherpa" and (why := _left_out(bundle, name)) is not None:
                 if log is not None:
                     log(why)
                 continue
-            artifact = build_artifact(bundle, writer, name, graph, request, log)
+            artifact = build_artifact(bundle, writer, name, graph, request, log, workspace_mib=workspace_mib)
             artifact = check_artifact(bundle, name, artifact, load_reference(bundle, name))
             manifest = replace(manifest, graphs={**manifest.graphs, name: graph.with_artifact(artifact)})
             made.append(artifact)
@@ -82,6 +95,8 @@ def build_artifact(
     graph: Graph,
     request: Request,
     log: Callable[[str], None] | None = None,
+    *,
+    workspace_mib: int | None = None,
 ) -> Artifact:
     """Build one format of one graph into the bundle's folder, unchecked and not yet committed."""
     source = bundle.checked(graph.artifacts[0].files[0])
@@ -118,6 +133,7 @@ def build_artifact(
                 format=request.format,
                 out=paths[0],
                 precision=request.precision,
+                workspace_mib=workspace_mib,
                 # TensorRT-RTX keeps none
                 timing_cache=user_cache_path("edgekit") / "trt.timing" if request.format == "trt" else None,
                 log=log,

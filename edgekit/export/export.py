@@ -22,7 +22,8 @@ from edgekit.core.errors import AudioError, BackendError, BundleError, ExportErr
 from edgekit.core.reference import Reference
 from edgekit.core.settings import apply_settings, settings_to_dict
 from edgekit.core.signature import Signature, TensorSpec
-from edgekit.export.build import check_free_space
+from edgekit.export.build import Request, check_free_space
+from edgekit.export.target import check_memory
 from edgekit.export.verify import MIN_LENGTHS, check_artifact, reference_asset
 from edgekit.runtime.chunks import InChunks, counted, whole
 from edgekit.runtime.features import open_features
@@ -52,6 +53,8 @@ class ExportRequest:
         seed: asks for random weights, also where there are built-in ones; None: 0 for those that are random anyway.
         adapt: with the gradient graphs by which a device learns a user's weights.
         gates: how far these are held to torch, see `adaptation.check_gradient`.
+        target: the device that the bundle is for; a model that does not fit into its memory is refused.
+        builds: what is to be built of it for the target.
     """
 
     family: str
@@ -63,6 +66,8 @@ class ExportRequest:
     seed: int | None = None
     adapt: bool = False
     gates: Literal["fast", "full"] = "fast"
+    target: str | None = None
+    builds: Sequence[Request] = ()
 
 
 def export(request: ExportRequest, out: Path | None = None, *, report: Report = lambda step: None) -> Bundle:
@@ -85,6 +90,8 @@ def export(request: ExportRequest, out: Path | None = None, *, report: Report = 
     num_bytes = sum(p.numel() for p in model.module.parameters()) * 4
     if num_bytes > _MAX_ONNX_BYTES:
         raise ExportError(f"expected at most 2 GiB of fp32 weights, which one ONNX file holds; received {num_bytes:,}")
+    if request.target is not None:
+        check_memory(request.target, num_bytes, request.builds)
     _keep_what_is_worth_more(path, request.family, model)
     check_free_space(path, int(num_bytes * 1.1))
     audio = list(request.audio) or sample_clips()
@@ -136,7 +143,11 @@ def export(request: ExportRequest, out: Path | None = None, *, report: Report = 
             },
             features=model.features,
             output=model.output,
-            provenance={"command": _command(request), **_provenance(model)},
+            provenance={
+                "command": _command(request),
+                **({} if request.target is None else {"targets": [request.target]}),
+                **_provenance(model),
+            },
             graphs=graphs,
             assets=assets,
             adaptation=adaptation,
@@ -279,6 +290,7 @@ def _command(request: ExportRequest) -> str:
         words += ["--set", assignment]
     words += ["--seed", str(request.seed)] if request.seed is not None else []
     words += ["--adapt"] if request.adapt else []
+    words += ["--target", request.target] if request.target is not None else []
     for path in request.audio:
         words += ["--audio", str(path)]
     return shlex.join(words)

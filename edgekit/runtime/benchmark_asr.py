@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import resource
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -17,6 +14,7 @@ import numpy as np
 
 import edgekit
 from edgekit.core.errors import AudioError, UsageError
+from edgekit.devices.memory import peak_memory_mib as peak_memory_mib
 from edgekit.devices.probe import probe_machine
 from edgekit.runtime import cuda
 from edgekit.runtime.corpus import Utterance, read_corpus
@@ -183,21 +181,6 @@ def benchmark_asr(
         peak_mib=peak_mib,
         skipped=(*skipped, *broken),
     )
-
-
-def peak_memory_mib() -> float:
-    """The most memory that this process has held until now, resident, in MiB.
-
-    Linux's VmHWM where it is told: `ru_maxrss` starts from what the process that started this one held.
-    """
-    try:
-        told = re.search(r"^VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"), re.MULTILINE)
-    except (OSError, UnicodeDecodeError):
-        told = None
-    if told is not None:
-        return int(told[1]) / 2**10
-    # KiB; bytes on macOS
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def _recognise(

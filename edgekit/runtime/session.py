@@ -70,14 +70,19 @@ def open_session(
         BundleError: no such artifact, or a file is missing or altered, or an artifact failed its check.
     """
     options = options or SessionOptions()
+    return open_artifact(bundle, graph, choose_artifact(bundle, graph, backend, options.precision), options)
+
+
+def choose_artifact(bundle: Bundle, graph: str, backend: str | None, precision: str) -> Artifact:
+    """The artifact that `open_session` opens; raises as it does where there is none that can be run here."""
     tried = []
     for name in (backend,) if backend else BACKENDS:
         module = backend_module(name)
-        artifacts = _artifacts_for(bundle, graph, module, options.precision)
+        artifacts = _artifacts_for(bundle, graph, module, precision)
         if not artifacts and backend is not None:
-            bundle.artifact(graph, module.FORMATS[0], options.precision)  # raises, with the command that mends
+            bundle.artifact(graph, module.FORMATS[0], precision)  # raises, with the command that mends
         for artifact in artifacts:
-            checked = artifact if artifact.failed else artifact.hinted().get(options.precision, artifact)
+            checked = artifact if artifact.failed else artifact.hinted().get(precision, artifact)
             probe = probe_format(artifact.format)
             if not probe.usable:
                 message = f"{name} cannot run {artifact.format} here: missing {probe.missing}"
@@ -89,11 +94,11 @@ def open_session(
                     hint=mend,
                 )
             else:
-                return open_artifact(bundle, graph, artifact, options)
+                return artifact
     if tried:
         raise tried[0]
     raise BundleError(
-        f"{bundle.path} holds no {options.precision} artifact of graph {graph!r} for any backend",
+        f"{bundle.path} holds no {precision} artifact of graph {graph!r} for any backend",
         hint=f"edgekit inspect {bundle.path}",
     )
 

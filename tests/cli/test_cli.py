@@ -85,6 +85,8 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
         ("benchmark libricontinual", "--general"),
         ("data libricontinual", "--exclude-speakers"),
         ("demo personalise", "--mic"),
+        ("profile", "--sweep"),
+        ("devices", "--targets"),
         ("speakers forget", "--yes"),
     ],
 )

@@ -44,6 +44,8 @@ from safetensors.torch import load_file  # noqa: E402
 from edgekit.core.files import sha256_of  # noqa: E402
 from edgekit.core.settings import apply_settings  # noqa: E402
 from edgekit.core.signature import Dim, Signature  # noqa: E402
+from edgekit.devices import target  # noqa: E402
+from edgekit.devices.target import targets  # noqa: E402
 from edgekit.export import verify  # noqa: E402
 from edgekit.export.build import Request, build  # noqa: E402
 from edgekit.export.export import MAX_AUDIO, ExportRequest, export, make_reference  # noqa: E402
@@ -573,3 +575,16 @@ def test_an_export_killed_at_any_moment_leaves_a_whole_bundle_or_none(tiny: Path
     assert exporter.wait(timeout=30) == 0
     export(ExportRequest("tiny"), path)
     check_swept(path)
+
+
+def test_the_target_is_recorded_and_holds_the_model_to_its_memory(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = export(ExportRequest("tiny", target="raspberry-pi-5"), tmp_path / "bundle")
+    assert bundle.manifest.provenance["targets"] == ["raspberry-pi-5"]
+    assert bundle.manifest.provenance["command"] == "edgekit export tiny --target raspberry-pi-5"
+    narrow = {"narrow": replace(targets()["rtx-4090"], memory_gb=1e-6)}
+    monkeypatch.setattr(target, "targets", lambda: narrow)
+    with pytest.raises(ExportError, match="the memory of narrow"):
+        export(ExportRequest("tiny", target="narrow"), tmp_path / "other")
+    assert not (tmp_path / "other").exists()

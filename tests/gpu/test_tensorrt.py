@@ -134,6 +134,19 @@ def test_answers_are_those_of_fp32(session: Any, reference: Any, batch: int, tim
     hold(session, reference, inputs_of(batch, time))
 
 
+def test_an_engine_that_stands_alone_answers_as_in_its_bundle(built: Built, reference: Any) -> None:
+    session = tensorrt.open_alone(built.path, SessionOptions(precision="as in the file"))
+    try:
+        assert session.precision in (built.precision, "as built")
+        assert [spec.name for spec in session.signature.inputs] == ["feats", "lengths"]
+        assert session.signature.dims["feats_1"].buckets == ((9, 50, 64),)
+        inputs = inputs_of(2, 50)
+        expected, _ = reference.run(None, inputs)
+        assert np.abs(session.run(inputs)["log_probs"] - expected).max() < ATOL[built.precision]
+    finally:
+        session.close()
+
+
 def test_answers_stay_right_when_a_graph_is_captured_dropped_and_captured_again(
     built: Built, session: Any, reference: Any
 ) -> None:

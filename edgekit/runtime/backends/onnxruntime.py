@@ -47,7 +47,16 @@ def probe(format: str | None = None) -> Probe:
 
 
 def open(files: Sequence[Path], signature: Signature, options: SessionOptions) -> OnnxRuntimeSession:
-    """Load an ONNX file.
+    """Load an ONNX file; raises as `load`."""
+    session, device = load(files[0], options)
+    return OnnxRuntimeSession(session, signature, device, options.precision)
+
+
+def load(path: Path, options: SessionOptions, *, node_times: Path | None = None) -> tuple[Any, str]:
+    """The library's own session for an ONNX file, and the device where it really runs.
+
+    Args:
+        node_times: the beginning of a file's name, to which the time of every node is written (`end_profiling`).
 
     Raises:
         UnavailableError: the device is absent, or has no kernel for a type of the graph (no CPU has, for bf16).
@@ -68,6 +77,8 @@ def open(files: Sequence[Path], signature: Signature, options: SessionOptions) -
     settings.enable_mem_pattern = False
     if options.num_threads is not None:
         settings.intra_op_num_threads = options.num_threads
+    if node_times is not None:
+        settings.enable_profiling, settings.profile_file_prefix = True, str(node_times)
     if device not in probe().devices:
         if not options.allow_fallback:
             raise UnavailableError(
@@ -79,9 +90,9 @@ def open(files: Sequence[Path], signature: Signature, options: SessionOptions) -
         onnxruntime.preload_dlls()
     try:
         # On CUDA, ONNX Runtime computes shapes on the CPU by design: session.disable_cpu_ep_fallback would refuse that.
-        session = onnxruntime.InferenceSession(str(files[0]), settings, providers=[_PROVIDERS[device]])
+        session = onnxruntime.InferenceSession(str(path), settings, providers=[_PROVIDERS[device]])
     except errors() as error:
-        raise refused(f"ONNX Runtime cannot open {files[0]} on {device}", error) from error
+        raise refused(f"ONNX Runtime cannot open {path} on {device}", error) from error
     used = session.get_providers()[0]
     if used != _PROVIDERS[device] and not options.allow_fallback:
         raise UnavailableError(
@@ -89,7 +100,7 @@ def open(files: Sequence[Path], signature: Signature, options: SessionOptions) -
             hint="edgekit doctor says what is missing; --allow-fallback runs on the CPU",
         )
     device = "cpu" if used == _PROVIDERS["cpu"] else f"{device}:{session.get_provider_options()[used]['device_id']}"
-    return OnnxRuntimeSession(session, signature, device, options.precision)
+    return session, device
 
 
 class OnnxRuntimeSession:

@@ -66,6 +66,24 @@ def open(files: Sequence[Path], signature: Signature, options: SessionOptions) -
         files: the .xml and its .bin.
 
     Raises:
+        UnavailableError, BackendError: as `load`; also where it has other tensors than the signature.
+    """
+    compiled, device = load(files, options)
+    for specs, ports in ((signature.inputs, compiled.inputs), (signature.outputs, compiled.outputs)):
+        declared, found = {spec.name for spec in specs}, {name for port in ports for name in port.names}
+        if not declared <= found:
+            raise BackendError(f"expected {sorted(declared)} in {files[0].name}, as in the signature; received {found}")
+    return OpenVinoSession(compiled, signature, device, options.precision)
+
+
+def load(files: Sequence[Path], options: SessionOptions, *, node_times: bool = False) -> tuple[Any, str]:
+    """The library's own compiled model, and the device that it is for.
+
+    Args:
+        files: an .xml and its .bin, or one .onnx.
+        node_times: measure every node (`profiling_info` of a request).
+
+    Raises:
         UnavailableError: no such device, or it does not compute in the precision asked for.
         BackendError: OpenVINO refuses the files.
     """
@@ -78,7 +96,7 @@ def open(files: Sequence[Path], signature: Signature, options: SessionOptions) -
         device = "CPU"
     if options.precision not in _HINTS:
         raise UnavailableError(f"expected a precision among {', '.join(_HINTS)}, received {options.precision!r}")
-    if len(files) != 2:
+    if len(files) != 2 and [file.suffix for file in files] != [".onnx"]:
         raise BackendError(f"expected a model of two files, .xml and .bin, received {[file.name for file in files]}")
     config = {
         # without this line a CPU with bf16 silently computes fp32 models in bf16
@@ -87,21 +105,19 @@ def open(files: Sequence[Path], signature: Signature, options: SessionOptions) -
     }
     if device == "CPU" and options.num_threads is not None:
         config["INFERENCE_NUM_THREADS"] = str(options.num_threads)
+    if node_times:
+        config["PERF_COUNT"] = "YES"
     try:
-        compiled = core.compile_model(core.read_model(files[0], files[1]), device, config)
+        compiled = core.compile_model(core.read_model(*files), device, config)
     except RuntimeError as error:
         raise BackendError(f"OpenVINO cannot open {files[0]} on {device.lower()}: {error}") from error
-    for specs, ports in ((signature.inputs, compiled.inputs), (signature.outputs, compiled.outputs)):
-        declared, found = {spec.name for spec in specs}, {name for port in ports for name in port.names}
-        if not declared <= found:
-            raise BackendError(f"expected {sorted(declared)} in {files[0].name}, as in the signature; received {found}")
     ran = str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
     if ran != _HINTS[options.precision] or options.precision not in precisions(device):
         raise UnavailableError(
             f"expected {options.precision} on {device.lower()}, it computes in {', '.join(precisions(device))}",
             hint="--precision fp32",
         )
-    return OpenVinoSession(compiled, signature, device.lower(), options.precision)
+    return compiled, device.lower()
 
 
 class OpenVinoSession:

@@ -21,7 +21,7 @@ from edgekit.core.errors import BackendError, EngineError, ForeignEngineError, U
 from edgekit.core.signature import Signature
 from edgekit.runtime import cuda
 from edgekit.runtime.backends.base import Probe, SessionOptions, closed
-from edgekit.runtime.tensorrt.engine import check_engine, read_engine
+from edgekit.runtime.tensorrt.engine import check_engine, engine_precision, engine_signature, read_engine
 from edgekit.runtime.tensorrt.execution import ExecutionContext
 from edgekit.runtime.tensorrt.key import differences, is_target, machine_key
 from edgekit.runtime.tensorrt.library import load_module
@@ -67,36 +67,74 @@ def open(files: Sequence[Path], signature: Signature, options: SessionOptions) -
     format = str(key["format"])
     hint = build_command(files[0].parent, format, options.precision)
     module = load_module(format)
-    found = re.fullmatch(r"cuda(?::(\d+))?", options.device or "cuda")
-    if found is None:
-        raise UnavailableError(f"expected device cuda or cuda:N for TensorRT, received {options.device!r}")
-    index = int(found[1] or 0)
-    gpu = next((gpu for gpu in cuda.devices() if gpu.index == index), None)
+    index, gpu = _gpu(options.device)
     wrong = differences(key, machine_key(format, module, gpu), gpu)
     if wrong:
         raise ForeignEngineError(f"{files[0].name} cannot run here: {'; '.join(wrong)}", hint=hint)
     if gpu is None:
-        raise UnavailableError(
-            f"expected the GPU cuda:{index} to run TensorRT on, this machine has none",
-            hint="install NVIDIA's driver, or run the bundle's ONNX: --backend onnxruntime",
-        )
+        raise _no_gpu(index, "run the bundle's ONNX: --backend onnxruntime")
     try:
         return TensorRTSession(module, files[0], signature, options, gpu)
     except EngineError as error:
         raise EngineError(error.message, hint=hint) from error
 
 
+def open_alone(path: Path, options: SessionOptions) -> TensorRTSession:
+    """Load an engine that stands by itself: its signature and precision are read off it, and no key is held against it.
+
+    Raises:
+        UnavailableError: no GPU, or neither library is installed.
+        EngineError: no library that is installed can read it.
+        BackendError: TensorRT or CUDA refuses, for example for want of memory.
+    """
+    index, gpu = _gpu(options.device)
+    if gpu is None:
+        raise _no_gpu(index, "profile the ONNX that the engine was built from")
+    unreadable: list[EngineError] = []
+    absent: list[UnavailableError] = []
+    for format in FORMATS:
+        try:
+            return TensorRTSession(load_module(format), path, None, options, gpu)
+        except EngineError as error:
+            unreadable.append(error)
+        except UnavailableError as error:
+            absent.append(error)
+    if unreadable:
+        hint = "build it anew with the library that is here; edgekit doctor says which"
+        raise EngineError(unreadable[0].message, hint=hint) from unreadable[0]
+    raise absent[0]
+
+
+def _gpu(device: str | None) -> tuple[int, cuda.Device | None]:
+    """The index of the GPU that is asked for, and that GPU, if it is there."""
+    found = re.fullmatch(r"cuda(?::(\d+))?", device or "cuda")
+    if found is None:
+        raise UnavailableError(f"expected device cuda or cuda:N for TensorRT, received {device!r}")
+    index = int(found[1] or 0)
+    return index, next((gpu for gpu in cuda.devices() if gpu.index == index), None)
+
+
+def _no_gpu(index: int, otherwise: str) -> UnavailableError:
+    return UnavailableError(
+        f"expected the GPU cuda:{index} to run TensorRT on, this machine has none",
+        hint=f"install NVIDIA's driver, or {otherwise}",
+    )
+
+
 class TensorRTSession:
-    """An engine on one GPU: an execution context per optimisation profile, one run at a time."""
+    """An engine on one GPU: an execution context per optimisation profile, one run at a time.
+
+    Args:
+        signature: what it must be; None: what it says of itself, and its precision too.
+    """
 
     backend = NAME
 
     def __init__(
-        self, module: Any, path: Path, signature: Signature, options: SessionOptions, gpu: cuda.Device
+        self, module: Any, path: Path, signature: Signature | None, options: SessionOptions, gpu: cuda.Device
     ) -> None:
         self.device = f"cuda:{gpu.index}"
         self.precision = self.computed_in = options.precision
-        self.signature = signature
         self._lock = threading.Lock()
         self._contexts: list[ExecutionContext] = []
         with ExitStack() as stack:
@@ -105,7 +143,11 @@ class TensorRTSession:
             stream = self._cuda.stream()
             stack.callback(self._cuda.destroy_stream, stream)
             engine = read_engine(module, path.read_bytes(), path.name)
-            check_engine(module, engine, signature, options.precision)
+            if signature is None:
+                signature = engine_signature(engine)
+                self.precision = self.computed_in = engine_precision(module, engine) or "as built"
+            check_engine(module, engine, signature, self.precision)
+            self.signature = signature
             self._profiles = engine_profiles(engine, signature)
             for index in range(len(self._profiles)):
                 context = ExecutionContext(module, engine, index, self._cuda, stream, signature)

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from edgekit.core.errors import EngineError
-from edgekit.core.signature import Signature
+from edgekit.core.signature import Axis, Dim, Signature, TensorSpec
 from edgekit.runtime.tensorrt.library import engine_log, listening, logged_errors
 
 DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT64": "int64", "INT32": "int32", "INT8": "int8", "BOOL": "bool"}
@@ -52,6 +52,41 @@ def check_engine(module: Any, engine: Any, signature: Signature, precision: str)
     # Nothing recognised is no evidence: the exporter held the network itself to the ONNX graph.
     if computed and (precision not in computed or (precision == "fp32" and computed.keys() != {"fp32"})):
         raise EngineError(f"expected an engine that computes in {precision}, its layers give {computed}")
+
+
+def engine_signature(engine: Any) -> Signature:
+    """What an engine says of its own tensors, with the sizes of its first optimisation profile.
+
+    A dynamic axis of an input is called by its tensor and place ("x_0"). Outputs stand without axes: their sizes show
+    when it runs.
+
+    Raises:
+        EngineError: a tensor of a type that NumPy does not have.
+    """
+    inputs, outputs = [], []
+    for index in range(engine.num_io_tensors):
+        name = engine.get_tensor_name(index)
+        dtype = DTYPES.get(engine.get_tensor_dtype(name).name)
+        if dtype is None:
+            raise EngineError(f"expected a type of NumPy, {name} is {engine.get_tensor_dtype(name).name}")
+        if engine.get_tensor_mode(name).name != "INPUT":
+            outputs.append(TensorSpec(name, dtype, ()))
+            continue
+        sizes = zip(engine.get_tensor_shape(name), *engine.get_tensor_profile_shape(name, 0))
+        axes: list[Axis] = []
+        for place, (size, *profile) in enumerate(sizes):
+            # a profile may begin at an empty tensor
+            low, opt, high = (max(bound, 1) for bound in profile)
+            axes.append(size if size > 0 else Dim(re.sub(r"\W", "_", f"{name}_{place}"), ((low, opt, high),)))
+        inputs.append(TensorSpec(name, dtype, tuple(axes)))
+    return Signature(tuple(inputs), tuple(outputs))
+
+
+def engine_precision(module: Any, engine: Any) -> str | None:
+    """The lowest precision that layers of an engine give; None where its inspector does not tell."""
+    text = engine.create_engine_inspector().get_engine_information(module.LayerInformationFormat.JSON)
+    computed = engine_precisions(text)
+    return next((name for name in ("fp16", "bf16", "fp32") if name in computed), None)
 
 
 def engine_precisions(inspected: str) -> dict[str, int]:

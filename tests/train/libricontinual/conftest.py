@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 
 from edgekit.core.settings import apply_settings
 from edgekit.runtime.builtin import builtin_bundle
@@ -18,14 +17,19 @@ from edgekit.runtime.features.audio import load_audio
 from edgekit.runtime.libricontinual.arms import SpeakerData
 from edgekit.runtime.samples import sample_clips, transcripts
 from edgekit.train.families.disconformer.config import VARIANTS, Config
-from edgekit.train.families.disconformer.model import DisConformer, build, save_model
 from edgekit.train.family import find_family
-from edgekit.train.tokens import LETTERS
+
+if TYPE_CHECKING:
+    from edgekit.train.families.disconformer.model import DisConformer
+
+# torch is imported by fixtures alone: where only the device side is installed, this file is read and no test here runs
 
 
 @pytest.fixture(autouse=True)
 def _threads() -> Iterator[None]:
     """Arms say how many torch may use, and the tests that follow have their own."""
+    import torch
+
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
@@ -40,6 +44,10 @@ def config() -> Config:
 @pytest.fixture(scope="session")
 def whole(config: Config) -> DisConformer:
     """A model with random weights and its augment nets. Not to be changed."""
+    import torch
+
+    from edgekit.train.families.disconformer.model import build
+
     torch.manual_seed(0)
     module, features = build(config, "ctc"), open_features(config.features())
     clips = [torch.from_numpy(features(load_audio(clip, features.sample_rate))) for clip in sample_clips()]
@@ -49,6 +57,9 @@ def whole(config: Config) -> DisConformer:
 
 @pytest.fixture(scope="session")
 def checkpoint(whole: DisConformer, config: Config, tmp_path_factory: pytest.TempPathFactory) -> str:
+    from edgekit.train.families.disconformer.model import save_model
+    from edgekit.train.tokens import LETTERS
+
     folder = tmp_path_factory.mktemp("small") / "checkpoint"
     save_model(folder, whole, config, "t", LETTERS)
     return str(folder)
