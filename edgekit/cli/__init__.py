@@ -11,6 +11,7 @@ import typer
 from edgekit.cli.adapt import adapt
 from edgekit.cli.benchmark import benchmark
 from edgekit.cli.build import build
+from edgekit.cli.compare import compare
 from edgekit.cli.data import data
 from edgekit.cli.demo import demo
 from edgekit.cli.devices import devices
@@ -19,6 +20,7 @@ from edgekit.cli.export import export
 from edgekit.cli.inspect import inspect
 from edgekit.cli.list import list_families
 from edgekit.cli.profile import profile
+from edgekit.cli.report import report
 from edgekit.cli.speakers import speakers
 from edgekit.cli.train import train
 from edgekit.cli.transcribe import transcribe
@@ -44,6 +46,8 @@ app.command("verify")(verify)
 app.command("transcribe")(transcribe)
 app.command("adapt")(adapt)
 app.command("profile")(profile)
+app.command("report")(report)
+app.command("compare")(compare)
 app.add_typer(speakers, name="speakers")
 app.add_typer(benchmark, name="benchmark")
 app.add_typer(data, name="data")

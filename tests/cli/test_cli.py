@@ -86,6 +86,8 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
         ("data libricontinual", "--exclude-speakers"),
         ("demo personalise", "--mic"),
         ("profile", "--sweep"),
+        ("report", "RESULT.json"),
+        ("compare", "--fail-if-slower"),
         ("devices", "--targets"),
         ("speakers forget", "--yes"),
     ],

@@ -1,10 +1,12 @@
-"""An ONNX file as somebody else's, and points that take no time."""
+"""An ONNX file as somebody else's, points that take no time, and results whose figures are made up."""
 
 from __future__ import annotations
 
+import importlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -30,3 +32,10 @@ def quick() -> Callable[..., Point]:
         return Point(str(model or builtin_bundle()), **{**fixed, **changes})
 
     return made
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The module `made_results`."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    return importlib.import_module("made_results")

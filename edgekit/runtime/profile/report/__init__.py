@@ -1,0 +1,1 @@
+"""Results of `edgekit profile` as one HTML page: `page.py` puts together what the other files draw."""
