@@ -1,9 +1,9 @@
-"""`edgekit devices`: what this machine is and computes in, and the targets that bundles can be made for."""
+"""`edgekit devices`: what this machine is, computes in and measures, and the targets that bundles can be made for."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,7 +25,7 @@ def devices(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Show this machine: processor, GPUs, clocks, and which precisions each backend runs; or the targets."""
+    """Show this machine: processor, GPUs, clocks, sensors, and which precisions each backend runs; or the targets."""
     from edgekit.core.errors import UsageError
 
     if targets and target is not None:
@@ -44,10 +44,11 @@ def _show_machine(json: bool) -> None:
     from edgekit.devices.jetson import probe_jetson
     from edgekit.devices.nvidia import probe_gpus
     from edgekit.devices.probe import probe_machine
+    from edgekit.devices.sensors import describe_sensors, find_sensors
     from edgekit.runtime.precisions import probe_precisions
 
     machine, cpu, gpus, jetson = probe_machine(), read_cpu(), probe_gpus(), probe_jetson()
-    clocks, abilities = read_clocks(), probe_precisions()
+    clocks, sensors, abilities = read_clocks(), describe_sensors(find_sensors()), probe_precisions()
     if json:
         print_json(
             {
@@ -56,6 +57,7 @@ def _show_machine(json: bool) -> None:
                 "nvidia": asdict(gpus),
                 "jetson": None if jetson is None else asdict(jetson),
                 "clocks": [{**asdict(clock), "locked": clock.locked} for clock in clocks],
+                "sensors": sensors,
                 "backends": [asdict(ability) for ability in abilities],
             }
         )
@@ -68,6 +70,7 @@ def _show_machine(json: bool) -> None:
     _echo_jetson(jetson)
     _echo_gpus(gpus)
     _echo_clocks(clocks)
+    _echo_sensors(sensors)
     _echo_abilities(abilities)
 
 
@@ -117,6 +120,24 @@ def _echo_clocks(clocks: list[Clock]) -> None:
     alike = {tuple(row[1:]) for row in rows}
     shown = [[f"{len(rows)} clocks", *alike.pop()]] if len(alike) == 1 and len(rows) > 1 else rows
     table(["clock", "governor", "MHz from", "to", "highest", ""], shown, right=(2, 3, 4))
+
+
+def _echo_sensors(sensors: dict[str, Any]) -> None:
+    """What `edgekit profile` can measure beside time."""
+    if sensors["total"] is not None:
+        typer.echo(f"power: measured by {sensors['total']}")
+    for what, reason in sensors["not_measured"].items():
+        typer.echo(f"{what}: not measured: {reason}")
+    if sensors["readable"]:
+        rows = [
+            [one["name"], one["kind"], "" if one["value"] is None else f"{one['value']:g}", one["unit"]]
+            for one in sensors["readable"]
+        ]
+        table(["sensor", "of", "now", ""], rows, right=(2,))
+    for one in sensors["unreadable"]:
+        typer.echo(f"{one['name']}: cannot be read: {one['reason']}")
+        if one["mend"]:
+            typer.echo(f"  mend: {one['mend']}")
 
 
 def _echo_abilities(abilities: list[Ability]) -> None:

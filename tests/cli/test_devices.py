@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 
 from edgekit.core.bundle import open_bundle
+from edgekit.devices import sensors
+from edgekit.devices.sensors.find import find_sensors
 from edgekit.devices.target import targets
 from edgekit.runtime import cuda
 
@@ -28,7 +31,7 @@ def test_this_machine(cli: Cli) -> None:
     as_json = cli("devices", "--json")
     assert (as_json.code, as_json.err) == (0, "")
     found = json.loads(as_json.out)
-    assert list(found) == ["machine", "cpu", "nvidia", "jetson", "clocks", "backends"]
+    assert list(found) == ["machine", "cpu", "nvidia", "jetson", "clocks", "sensors", "backends"]
     assert found["machine"]["cpu"] in ran.out
     assert len(os.sched_getaffinity(0)) == found["machine"]["num_cpus"]
     usable = {(each["backend"], each["device"], each["precision"]) for each in found["backends"] if each["usable"]}
@@ -36,6 +39,30 @@ def test_this_machine(cli: Cli) -> None:
     for each in found["backends"]:
         if not each["usable"]:
             assert f"missing {each['missing']}\n  mend: {each['remedy']}\n" in ran.out
+
+
+def test_what_is_measured_and_what_is_not(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with a RAPL counter and one that may not be read, whose files this test writes."""
+    zones = tmp_path / "sys/class/powercap"
+    for name, label in (("intel-rapl:0", "package-0"), ("intel-rapl:1", "package-1")):
+        (zones / name).mkdir(parents=True)
+        (zones / name / "name").write_text(f"{label}\n")
+        (zones / name / "energy_uj").write_text("2500000\n")
+        (zones / name / "max_energy_range_uj").write_text("262143328850\n")
+    (zones / "intel-rapl:1" / "energy_uj").write_text("junk\n")
+    monkeypatch.setattr(sensors, "find_sensors", lambda: find_sensors(tmp_path))
+    ran = cli("devices")
+    assert (ran.code, ran.err) == (0, "")
+    assert re.search(r"package-0 +energy +2\.5 +J", ran.out)
+    assert "package-1: cannot be read: " in ran.out
+    told = json.loads(cli("devices", "--json").out)["sensors"]
+    assert told["total"] is None  # a package is missing
+    for what, reason in told["not_measured"].items():
+        assert f"{what}: not measured: {reason}\n" in ran.out
+    assert "power" in told["not_measured"]
+
+    (zones / "intel-rapl:1" / "energy_uj").write_text("1\n")
+    assert "power: measured by " in cli("devices").out
 
 
 def test_targets_are_listed(cli: Cli) -> None:
