@@ -17,7 +17,9 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from shared.arms import difference, rates
 from shared.record import describe, load, record, write_result
 from shared.steps import Step, collect, do, read_parts, say, score, train
 
@@ -143,6 +145,33 @@ def steps(work: Path, budget: Budget, batch_s: float) -> list[Step]:
     return found
 
 
+def summarise(done: dict[str, Any]) -> dict[str, Any]:
+    """Error rates of each arm and amount of labels, and the questions that the ablation answers."""
+    scores: dict[str, list[Any]] = {}
+    for arm in ARMS:
+        for label in arm.labels:
+            names = [f"score-ctc-{arm.name}-{label}-{seed}" for seed in SEEDS]
+            if found := [done[name]["score"] for name in names if name in done]:
+                scores[f"{arm.name} {label}"] = found
+    questions = [("regression", "scratch", label) for label in HOURS]
+    questions += [("regression+discriminative", "regression", label) for label in HOURS]
+    questions += [
+        ("regression+discriminative", "no-front-end-stage", "1h"),
+        ("regression+discriminative", "shallow-wide", "1h"),
+        ("waveform", "waveform-scratch", "1h"),
+        ("regression+discriminative", "waveform", "1h"),
+    ]
+    pairs = [(f"{ours} {label}", f"{other} {label}") for ours, other, label in questions]
+    return {
+        "arms": {name: rates(found) for name, found in scores.items()},
+        "differences": {
+            f"{ours} less {other}": difference(scores[ours], scores[other])
+            for ours, other in pairs
+            if ours in scores and other in scores
+        },
+    }
+
+
 def write_lists(data: Path, unlabelled: Path, pieces: Path, work: Path) -> None:
     """The corpora as JSON lines: what is learned from, held back, and tested on, by speakers."""
     parts = read_parts(data, pieces)
@@ -173,7 +202,12 @@ def main() -> None:
     budget = Budget()
     all_steps = steps(given.work, budget, given.batch_s)
     do(all_steps, given.work, given.stages)
-    result |= {"steps": collect(given.work, all_steps), "load_after": load()}
+    done = collect(given.work, all_steps)
+    result |= {**summarise(done), "steps": done, "load_after": load()}
+    for name, arm in result["arms"].items():
+        say(f"{name}: WER {arm['wer']} %, CER {arm['cer']} %")
+    for name, each in result["differences"].items():
+        say(f"{name}: {each['cer_points']:+.2f} points of CER, 95 % {each['interval']}, by seed {each['by_seed']}")
     say(describe(result))
     if given.out is not None:
         write_result(given.out, result)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from shared.arms import difference, rates
 from shared.record import describe, load, record, write_result
 from shared.steps import Step, collect, do, read_parts, say, score, train
 
@@ -96,20 +96,19 @@ def steps(work: Path, updates: int, batch_s: float, test: int) -> list[Step]:
 
 
 def summarise(done: dict[str, Any]) -> dict[str, Any]:
-    """Per arm and part the error rates of all seeds that are done, in percent, and the training's wall time."""
-    summary = {}
+    """Error rates of each arm and part, the wall time of their training, and differences to the Conformer."""
+    scores: dict[str, list[Any]] = {}
     for arm in ARMS:
         for part, _ in arm.scored:
-            scores = [done.get(f"score-{arm.name}-{part}-{seed}", {}).get("score") for seed in SEEDS]
-            errors = [score["errors"] for score in scores if score is not None]
-            if errors:
-                summary[f"{arm.name} {part}"] = {
-                    "wer": [round(100 * each["wer"], 2) for each in errors],
-                    "cer": [round(100 * each["cer"], 2) for each in errors],
-                    "mean_cer": round(100 * float(np.mean([each["cer"] for each in errors])), 2),
-                    "wall_s": [done[f"{arm.name}-{seed}"]["wall_s"] for seed in SEEDS if f"{arm.name}-{seed}" in done],
-                }
-    return summary
+            names = [f"score-{arm.name}-{part}-{seed}" for seed in SEEDS]
+            if found := [done[name]["score"] for name in names if name in done]:
+                scores[f"{arm.name} {part}"] = found
+    wall_s = {arm.name: [done[f"{arm.name}-{s}"]["wall_s"] for s in SEEDS if f"{arm.name}-{s}" in done] for arm in ARMS}
+    first, *others = scores or ("none",)
+    return {
+        "arms": {name: {**rates(found), "wall_s": wall_s[name.split()[0]]} for name, found in scores.items()},
+        "differences": {f"{name} less {first}": difference(scores[name], scores[first]) for name in others},
+    }
 
 
 def main() -> None:
@@ -132,10 +131,12 @@ def main() -> None:
     all_steps = steps(given.work, given.updates, given.batch_s, given.test)
     do(all_steps, given.work, given.stages)
     done = collect(given.work, all_steps)
-    result |= {"updates": given.updates, "batch_s": given.batch_s, "arms": summarise(done), "steps": done}
+    result |= {"updates": given.updates, "batch_s": given.batch_s, **summarise(done), "steps": done}
     result["load_after"] = load()
     for name, arm in result["arms"].items():
         say(f"{name}: WER {arm['wer']} %, CER {arm['cer']} %, {arm['wall_s']} s")
+    for name, each in result["differences"].items():
+        say(f"{name}: {each['cer_points']:+.2f} points of CER, 95 % {each['interval']}, by seed {each['by_seed']}")
     say(describe(result))
     if given.out is not None:
         write_result(given.out, result)

@@ -78,14 +78,19 @@ def _do(step: Step, work: Path) -> None:
 
 
 def collect(work: Path, steps: Sequence[Step]) -> dict[str, Any]:
-    """Of every step that is done its command and wall time, and of every recogniser its score."""
+    """Of every step that is done its command and wall time, and of every recogniser its score, without texts."""
     done = {}
     for step in steps:
         spent = work / "times" / f"{step.name}.json"
         if step.result.exists() and spent.exists():
-            done[step.name] = {"command": shlex.join(step.command), "wall_s": json.loads(spent.read_text())}
+            # where the files lie says nothing elsewhere
+            command = shlex.join(step.command).replace(f"{work}/", "")
+            done[step.name] = {"command": command, "wall_s": json.loads(spent.read_text())}
             if step.name.startswith("score-"):
-                done[step.name]["score"] = json.loads(step.result.read_text(encoding="utf-8"))
+                score = json.loads(step.result.read_text(encoding="utf-8"))
+                kept = {key: score[key] for key in ("date", "versions", "load_before", "session", "speed", "errors")}
+                kept["errors"] = {key: value for key, value in score["errors"].items() if key != "worst"}
+                done[step.name]["score"] = kept
     return done
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgekit.cli.learning import learning
-from edgekit.cli.options import Beam, Hotwords, HotwordsWeight, Json, Lm, LmWeight, StoreRoot, Threads
+from edgekit.cli.options import Beam, Hotwords, HotwordsWeight, Json, Lm, LmWeight, StoreRoot, Threads, WordBonus
 from edgekit.cli.output import log, print_json, table
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def adapt(
     hotwords_weight: HotwordsWeight = None,
     lm: Lm = None,
     lm_weight: LmWeight = None,
+    word_bonus: WordBonus = None,
     set: Annotated[list[str] | None, typer.Option(help="FIELD=VALUE, as learning_rate=3e-4; see --show.")] = None,
     show: Annotated[bool, typer.Option("--show", help="Print the settings, and do nothing.")] = False,
     allow_random_weights: Annotated[
@@ -101,7 +102,12 @@ def adapt(
                 began=began,
                 num_threads=threads,
                 decoding=read_decoding(
-                    beam=beam, hotwords=hotwords, hotwords_weight=hotwords_weight, lm=lm, lm_weight=lm_weight
+                    beam=beam,
+                    hotwords=hotwords,
+                    hotwords_weight=hotwords_weight,
+                    lm=lm,
+                    lm_weight=lm_weight,
+                    word_bonus=word_bonus,
                 ),
                 resume=how[resume],
                 allow_random_weights=allow_random_weights,

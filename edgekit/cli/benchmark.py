@@ -25,6 +25,7 @@ from edgekit.cli.options import (
     Speaker,
     StoreRoot,
     Threads,
+    WordBonus,
 )
 from edgekit.cli.output import log, print_json, table
 
@@ -62,6 +63,7 @@ def asr(
     hotwords_weight: HotwordsWeight = None,
     lm: Lm = None,
     lm_weight: LmWeight = None,
+    word_bonus: WordBonus = None,
     speaker: Speaker = None,
     store: StoreRoot = None,
     limit: Annotated[
@@ -102,7 +104,14 @@ def asr(
     bundle = bundle or builtin_bundle()
     if out is not None and out.is_dir():
         raise UsageError(f"expected a file for --out, received the folder {out}")
-    decoding = read_decoding(beam=beam, hotwords=hotwords, hotwords_weight=hotwords_weight, lm=lm, lm_weight=lm_weight)
+    decoding = read_decoding(
+        beam=beam,
+        hotwords=hotwords,
+        hotwords_weight=hotwords_weight,
+        lm=lm,
+        lm_weight=lm_weight,
+        word_bonus=word_bonus,
+    )
     with _progress_bar() as report:
         result = benchmark_asr(
             bundle,
@@ -145,18 +154,20 @@ def _rows(result: AsrBenchmark) -> list[tuple[str, str]]:
     """The figures for a person."""
     errors, session = result.errors, result.context["session"]
     drawn = {"speakers": errors.num_speakers, "utterances": errors.num_utterances}[errors.resampled]
-    interval = "no interval of one recording"
-    if errors.interval is not None:
-        low, high = (100 * end for end in errors.interval)
-        interval = f"95 %: {low:.2f} to {high:.2f} %, over {drawn} {errors.resampled}"
+
+    def interval(ends: tuple[float, float] | None) -> str:
+        if ends is None:
+            return "no interval of one recording"
+        return f"95 %: {100 * ends[0]:.2f} to {100 * ends[1]:.2f} %, over {drawn} {errors.resampled}"
+
     kinds = f"{errors.substitutions} S, {errors.deletions} D, {errors.insertions} I"
     machine = result.context["machine"]
     where = machine["gpu"] or machine["jetson"] or machine["cpu"]
     threads = "" if session["num_threads"] is None else f", threads: {session['num_threads']}"
     return [
-        ("word error rate", f"{100 * errors.wer:.2f} %  ({interval})"),
+        ("word error rate", f"{100 * errors.wer:.2f} %  ({interval(errors.interval)})"),
         ("word errors", f"{kinds} of {errors.num_words} words"),
-        ("character error rate", f"{100 * errors.cer:.2f} %"),
+        ("character error rate", f"{100 * errors.cer:.2f} %  ({interval(errors.cer_interval)})"),
         ("real-time factor", f"{result.rtf:.4f}  (p50 {result.rtf_p50:.4f}, p95 {result.rtf_p95:.4f})"),
         ("time", f"{result.compute_s:.1f} s for {result.audio_s:.1f} s of audio"),
         ("memory", f"{result.peak_mib:.0f} MiB at most, {result.loaded_mib:.0f} MiB once loaded"),

@@ -43,6 +43,12 @@ Lm = Annotated[
 LmWeight = Annotated[
     float | None, typer.Option(metavar="W", help="Weight of the language model's log-probabilities; default: 0.5.")
 ]
+WordBonus = Annotated[
+    float | None,
+    typer.Option(
+        metavar="B", help="Added for each word, as a language model alone prefers few of them; default: 1.5, with --lm."
+    ),
+]
 Speaker = Annotated[
     str | None, typer.Option(metavar="NAME", help="Answer with this speaker's weights (`edgekit speakers list`).")
 ]

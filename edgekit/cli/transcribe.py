@@ -24,6 +24,7 @@ from edgekit.cli.options import (
     Speaker,
     StoreRoot,
     Threads,
+    WordBonus,
 )
 from edgekit.cli.output import log, print_json
 
@@ -48,6 +49,7 @@ def transcribe(
     hotwords_weight: HotwordsWeight = None,
     lm: Lm = None,
     lm_weight: LmWeight = None,
+    word_bonus: WordBonus = None,
     allow_random_weights: Annotated[
         bool, typer.Option("--allow-random-weights", help="Answer although the words mean nothing.")
     ] = False,
@@ -106,7 +108,14 @@ def transcribe(
     if not isinstance(recogniser, SpeechRecognition):
         raise UsageError(f"expected a bundle for speech-recognition, {bundle} is for {recogniser.bundle.manifest.task}")
     require_trained(recogniser.bundle, allow_random_weights)
-    decoding = read_decoding(beam=beam, hotwords=hotwords, hotwords_weight=hotwords_weight, lm=lm, lm_weight=lm_weight)
+    decoding = read_decoding(
+        beam=beam,
+        hotwords=hotwords,
+        hotwords_weight=hotwords_weight,
+        lm=lm,
+        lm_weight=lm_weight,
+        word_bonus=word_bonus,
+    )
     if decoding is not None:
         recogniser.search(decoding)  # what does not fit is said before the first recording
     if speaker is not None:

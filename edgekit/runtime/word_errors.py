@@ -43,13 +43,16 @@ class Answer:
 
 @dataclass(frozen=True)
 class SpeakerErrors:
-    """One speaker's share; `wer` is None where the references hold no word."""
+    """One speaker's share; `wer` and `cer` are None where the references hold no word."""
 
     speaker: str
     num_utterances: int
     num_words: int
     num_errors: int
     wer: float | None
+    num_characters: int
+    num_character_errors: int
+    cer: float | None
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class WordErrors:
         interval: the lower and upper end of the 95 % interval of `wer`; None where there is only one unit to draw.
         num_words: in the references.
         cer: character error rate. The space between two words is a character.
+        cer_interval: as `interval`, of `cer`, over the same draws.
         num_characters: in the references.
         num_speakers: those with a name.
         resampled: what the interval drew: "speakers", or "utterances" where speakers are few or not all are named.
@@ -88,6 +92,7 @@ class WordErrors:
     deletions: int
     insertions: int
     cer: float
+    cer_interval: tuple[float, float] | None
     num_characters: int
     num_utterances: int
     num_speakers: int
@@ -147,7 +152,8 @@ def count_word_errors(
         raise UsageError(f"expected references with at least one word, {len(answers)} references hold none")
     errors = kinds.sum(axis=1)
     spelled = [jiwer.process_characters(*pair) for pair in pairs]
-    num_characters = sum(len(reference) for reference, _ in pairs)
+    wrong = np.array([c.substitutions + c.deletions + c.insertions for c in spelled], np.int64)
+    characters = np.array([len(reference) for reference, _ in pairs], np.int64)
 
     members: dict[str, list[int]] = {}
     for index, answer in enumerate(answers):
@@ -155,26 +161,32 @@ def count_word_errors(
             members.setdefault(answer.speaker, []).append(index)
     by_speaker = len(members) >= MIN_SPEAKERS and all(answer.speaker is not None for answer in answers)
     units = list(members.values()) if by_speaker else [[index] for index in range(len(answers))]
-    interval = _interval(np.array([errors[u].sum() for u in units]), np.array([words[u].sum() for u in units]), seed)
+
+    def interval(counts: np.ndarray, lengths: np.ndarray) -> tuple[float, float] | None:
+        return _interval(np.array([counts[u].sum() for u in units]), np.array([lengths[u].sum() for u in units]), seed)
 
     order = sorted(np.flatnonzero(errors).tolist(), key=lambda index: (-errors[index], words[index], answers[index].id))
     substitutions, deletions, insertions = kinds.sum(axis=0).tolist()
     return WordErrors(
         wer=int(errors.sum()) / int(words.sum()),
-        interval=interval,
+        interval=interval(errors, words),
         num_words=int(words.sum()),
         substitutions=substitutions,
         deletions=deletions,
         insertions=insertions,
-        cer=sum(c.substitutions + c.deletions + c.insertions for c in spelled) / num_characters,
-        num_characters=num_characters,
+        cer=int(wrong.sum()) / int(characters.sum()),
+        cer_interval=interval(wrong, characters),
+        num_characters=int(characters.sum()),
         num_utterances=len(answers),
         num_speakers=len(members),
         resampled="speakers" if by_speaker else "utterances",
         num_resamples=NUM_RESAMPLES,
         seed=seed,
         normalised=normalised,
-        speakers=tuple(_speaker(name, errors[members[name]], words[members[name]]) for name in sorted(members)),
+        speakers=tuple(
+            _speaker(name, *(counts[members[name]] for counts in (errors, words, wrong, characters)))
+            for name in sorted(members)
+        ),
         worst=tuple(BadAnswer(answers[index].id, int(errors[index]), *pairs[index]) for index in order[:num_worst]),
     )
 
@@ -213,20 +225,33 @@ def _words_as_they_stand(text: str) -> str:
     return " ".join(text.split())
 
 
-def _interval(errors: np.ndarray, words: np.ndarray, seed: int) -> tuple[float, float] | None:
+def _interval(errors: np.ndarray, lengths: np.ndarray, seed: int) -> tuple[float, float] | None:
     """The 2.5th and 97.5th percentile of the rate over units drawn with replacement; int64 [num_units] each."""
-    if len(words) < 2:
+    if len(lengths) < 2:
         return None
     random = np.random.default_rng(seed)
     rates = []
     for _ in range(NUM_RESAMPLES):
-        drawn = random.integers(len(words), size=len(words))
-        if num_words := words[drawn].sum():  # nothing but silence has no rate
-            rates.append(errors[drawn].sum() / num_words)
+        drawn = random.integers(len(lengths), size=len(lengths))
+        if length := lengths[drawn].sum():  # nothing but silence has no rate
+            rates.append(errors[drawn].sum() / length)
     low, high = np.percentile(rates, [2.5, 97.5])
     return float(low), float(high)
 
 
-def _speaker(name: str, errors: np.ndarray, words: np.ndarray) -> SpeakerErrors:
+def _speaker(
+    name: str, errors: np.ndarray, words: np.ndarray, wrong: np.ndarray, characters: np.ndarray
+) -> SpeakerErrors:
+    """Counts of each utterance, int64 `[num_utterances]`: word errors, words, character errors, characters."""
     num_words, num_errors = int(words.sum()), int(errors.sum())
-    return SpeakerErrors(name, len(words), num_words, num_errors, num_errors / num_words if num_words else None)
+    num_characters, num_wrong = int(characters.sum()), int(wrong.sum())
+    return SpeakerErrors(
+        name,
+        len(words),
+        num_words,
+        num_errors,
+        num_errors / num_words if num_words else None,
+        num_characters,
+        num_wrong,
+        num_wrong / num_characters if num_characters else None,
+    )

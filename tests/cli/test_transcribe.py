@@ -77,6 +77,8 @@ def test_what_is_unclear_is_decided(
         ("--hotwords-weight 2", 2, "expected a hotwords file with a weight for it"),
         ("--lm-weight 2 --beam 4", 2, "expected a language model file with a weight for it"),
         ("--hotwords HOTWORDS --hotwords-weight -1", 2, "expected a weight of hotwords above 0, received -1"),
+        ("--word-bonus 2", 2, "expected a language model file with a word bonus for it"),
+        ("--lm LM --word-bonus inf", 2, "expected a finite bonus for words, received inf"),
         ("--lm LM --lm-weight nan", 2, "expected a weight of the language model of at least 0, received nan"),
         ("--hotwords none.txt", 1, "expected hotwords, no such file: none.txt"),
         ("--lm HOTWORDS", 1, "expected a language model in ARPA format"),

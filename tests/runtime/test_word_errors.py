@@ -10,7 +10,7 @@ import unicodedata
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgekit.core.errors import UnavailableError, UsageError
@@ -89,6 +89,7 @@ def test_words_as_they_stand() -> None:
     assert found.cer == 2 / 12
 
 
+@settings(deadline=None)  # 2,000 draws take as long as a busy machine lets them
 @given(st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=4).filter(lambda pairs: any(r for r, _ in pairs)))
 def test_counts_are_those_of_levenshtein(pairs: list[tuple[list[str], list[str]]]) -> None:
     texts = [(" ".join(reference), " ".join(hypothesis)) for reference, hypothesis in pairs]
@@ -159,6 +160,14 @@ def test_what_is_drawn_depends_on_the_speakers(speakers: str, resampled: str, nu
     assert (found.resampled, found.num_speakers) == (resampled, num_speakers)
 
 
+def test_where_words_are_letters_both_intervals_are_the_same() -> None:
+    found = count(*[("A", "A"), ("A", "B"), ("C", "C"), ("D", "X"), ("E", "E"), ("F", "F")], speakers="abcdef")
+    assert found.interval == found.cer_interval is not None
+    spaced = count(*[("A B", "A B"), ("A B", "A X"), ("C D", "C D")])
+    assert spaced.interval is not None
+    assert spaced.cer_interval == pytest.approx([2 / 3 * end for end in spaced.interval])  # the space is never wrong
+
+
 def test_an_interval_is_the_same_again_and_for_any_order() -> None:
     random = np.random.default_rng(2)
     answers = [Answer(f"{i:03}", "A B C", "A B C"[: random.integers(6)], f"speaker {i % 9}") for i in range(60)]
@@ -185,6 +194,12 @@ def test_the_share_of_each_speaker() -> None:
         ("p", 1, 1, 0, 0.0),
         ("q", 2, 4, 3, 0.75),
         ("r", 1, 0, 1, None),
+    ]
+    # the last space and B of "A B"; C and D
+    assert [(s.speaker, s.num_characters, s.num_character_errors, s.cer) for s in found.speakers] == [
+        ("p", 1, 0, 0.0),
+        ("q", 6, 4, 4 / 6),
+        ("r", 0, 1, None),
     ]
 
 

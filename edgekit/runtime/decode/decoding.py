@@ -59,6 +59,7 @@ def read_decoding(
     hotwords_weight: float | None = None,
     lm: Path | str | None = None,
     lm_weight: float | None = None,
+    word_bonus: float | None = None,
 ) -> Decoding | None:
     """What a command line asks for; None where it asks for nothing, which is greedy decoding.
 
@@ -68,20 +69,27 @@ def read_decoding(
         hotwords_weight: None: the default.
         lm: a file for `read_arpa`.
         lm_weight: None: the default.
+        word_bonus: None: the default.
 
     Raises:
-        UsageError: a value outside its range, or a weight of what is not there.
+        UsageError: a value outside its range, or a weight or bonus of what is not there.
         DecodingError: a file cannot be read.
     """
-    for weight, of, name in ((hotwords_weight, hotwords, "hotwords"), (lm_weight, lm, "language model")):
-        if weight is not None and of is None:
-            raise UsageError(f"expected a {name} file with a weight for it, received the weight {weight} alone")
+    numbers = (
+        (hotwords_weight, "weight", hotwords, "hotwords"),
+        (lm_weight, "weight", lm, "language model"),
+        (word_bonus, "word bonus", lm, "language model"),
+    )
+    for number, what, of, name in numbers:
+        if number is not None and of is None:
+            raise UsageError(f"expected a {name} file with a {what} for it, received the {what} {number} alone")
     if beam is None and hotwords is None and lm is None:
         return None
     plain = Decoding(
         BEAM if beam is None else beam,
         hotwords_weight=HOTWORDS_WEIGHT if hotwords_weight is None else hotwords_weight,
         lm_weight=LM_WEIGHT if lm_weight is None else lm_weight,
+        word_bonus=WORD_BONUS if word_bonus is None else word_bonus,
     )
     return replace(
         plain,

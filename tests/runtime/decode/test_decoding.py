@@ -43,17 +43,17 @@ def test_what_is_asked_for(arpa: Path, hotwords: Path) -> None:
     assert read_decoding(beam=3) == Decoding(3)
     found = read_decoding(hotwords=hotwords)
     assert found == Decoding(BEAM, hotwords=(Hotword("cb"), Hotword("ab c", 2.0)), hotwords_weight=HOTWORDS_WEIGHT)
-    found = read_decoding(beam=2, hotwords=hotwords, hotwords_weight=0.5, lm=arpa, lm_weight=0.2)
+    found = read_decoding(beam=2, hotwords=hotwords, hotwords_weight=0.5, lm=arpa, lm_weight=0.2, word_bonus=-0.5)
     assert found is not None
-    assert (found.beam, found.hotwords_weight, found.lm_weight) == (2, 0.5, 0.2)
+    assert (found.beam, found.hotwords_weight, found.lm_weight, found.word_bonus) == (2, 0.5, 0.2, -0.5)
     assert found.lm is not None
     assert found.lm.order == 1
     assert (Decoding().lm_weight, Decoding().beam) == (LM_WEIGHT, BEAM)
 
 
-@pytest.mark.parametrize("weight", ["hotwords_weight", "lm_weight"])
+@pytest.mark.parametrize("weight", ["hotwords_weight", "lm_weight", "word_bonus"])
 def test_a_weight_of_nothing(weight: str) -> None:
-    with pytest.raises(UsageError, match="weight 2"):
+    with pytest.raises(UsageError, match=r"(weight|word bonus) 2"):
         read_decoding(**{"beam": 4, weight: 2.0})  # type: ignore[arg-type]
 
 
