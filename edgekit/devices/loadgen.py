@@ -6,6 +6,7 @@ not asked for: these are its scenarios, timed by its code.
 
 from __future__ import annotations
 
+import math
 import queue
 import re
 import tempfile
@@ -43,7 +44,7 @@ def ask_by_loadgen(
 
     Raises:
         UnavailableError: the package is not installed.
-        EdgekitError: it wrote no trace.
+        EdgekitError: its trace is not whole.
         What `call` raises.
     """
     if not installed():
@@ -72,9 +73,11 @@ def ask_by_loadgen(
             raise answerer.failed[0]
         found = _read_trace(Path(folder, "mlperf_log_trace.json"))
         summary = Path(folder, "mlperf_log_summary.txt").read_text(encoding="utf-8", errors="replace")
-    if not len(found):
+    if len(found) != answerer.num_samples:  # it says nothing of a disk that is full
         raise EdgekitError(
-            "expected a trace of MLPerf's load generator, it has no samples", hint="--set harness=edgekit"
+            f"expected {answerer.num_samples} samples in the trace of MLPerf's load generator, received {len(found)}: "
+            f"is there room in {tempfile.gettempdir()}?",
+            hint="--set harness=edgekit",
         )
     return Answered(
         f"mlperf loadgen {metadata.version(_PACKAGE)}",
@@ -98,12 +101,14 @@ def _settings(loadgen: Any, load: Load, expected_ms: float, bound_ms: float, per
     settings = loadgen.TestSettings()
     settings.scenario = getattr(loadgen.TestScenario, _NAMES[load.scenario])
     settings.mode = loadgen.TestMode.PerformanceOnly
-    settings.min_duration_ms = max(1, round(load.duration_s * 1e3))
+    # it makes all queries beforehand, in 260 bytes or more each: no more of them than are asked
+    duration_s = min(load.duration_s, MAX_QUERIES / load.qps) if load.scenario == "server" else load.duration_s
+    settings.min_duration_ms = max(1, round(duration_s * 1e3))
     settings.min_query_count, settings.max_query_count = load.min_queries, MAX_QUERIES
-    # it makes all queries beforehand: too few where calls are faster than expected
-    half_ns = max(1, round(expected_ms / 2 * 1e6))
-    settings.single_stream_expected_latency_ns = half_ns
-    settings.multi_stream_expected_latency_ns = half_ns * load.calls_per_query
+    # half of what is expected, since there are too few where calls are faster; it makes them for twice the time
+    half_ns = round(expected_ms / 2 * 1e6) * load.calls_per_query
+    half_ns = max(1, half_ns, math.ceil(2e9 * duration_s / MAX_QUERIES))
+    settings.single_stream_expected_latency_ns = settings.multi_stream_expected_latency_ns = half_ns
     settings.multi_stream_samples_per_query = load.calls_per_query * load.items_per_call
     settings.server_target_qps = load.qps
     settings.server_target_latency_ns = round(bound_ms * 1e6)
@@ -124,7 +129,7 @@ class _Answerer:
         self._loadgen, self._call, self._load = loadgen, call, load
         self._items = load.items_per_call if load.scenario in ("offline", "multi-stream") else 1
         self.failed: list[BaseException] = []
-        self.num_calls = 0
+        self.num_calls = self.num_samples = 0
         self.start_s = self.stop_s = 0.0
         self._lock = threading.Lock()
         self._waiting: queue.SimpleQueue[Sequence[Any] | None] = queue.SimpleQueue()
@@ -165,6 +170,7 @@ class _Answerer:
         stop_s = time.perf_counter()
         with self._lock:
             self.num_calls += 1
+            self.num_samples += len(ids)
             self.stop_s = max(self.stop_s, stop_s)
 
 

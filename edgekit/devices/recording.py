@@ -42,6 +42,7 @@ class Recording:
 
         The difference of energy counters, interpolated between readings; without a counter the integral of power by
         the trapezoid rule. Either is uncertain by what happens within one interval at each end: repeat a short run.
+        None also where it comes out as nothing, as of a counter that has not moved yet: no machine takes none.
 
         Raises:
             UsageError: the times are not inside the recording, or not in order.
@@ -57,7 +58,8 @@ class Recording:
             return None
         parts = [self._part_j(name, start_s, stop_s) for name in self.parts]
         known = [part for part in parts if part is not None]
-        return sum(known) if len(known) == len(parts) else None
+        taken_j = sum(known) if len(known) == len(parts) else None
+        return None if taken_j is None or (taken_j <= 0 and start_s < stop_s) else taken_j
 
     def mean_power_mw(self, start_s: float, stop_s: float) -> float | None:
         """Of the total between two times, as `energy_j`; None also where they are the same."""
@@ -159,6 +161,10 @@ class Recorder:
             if total and failure.gone and name in total.parts and kind in ("power", "energy"):
                 at_s = max(failure.first_s - self._samples[0].t_s, 0.0)
                 not_measured["power"] = f"{name} disappeared at {at_s:.1f} s: {failure.reason}"
+        if total and not any(
+            one.power_mw.get(name) or one.energy_j.get(name) for one in self._samples for name in total.parts
+        ):
+            not_measured.setdefault("power", f"{total.name} told nothing but 0")
         left_out = [f"not part of the total: {one}" for one in total.left_out] if total else []
         return Recording(
             samples=tuple(self._samples),

@@ -35,7 +35,8 @@ class Load:
             they arrive by a Poisson process of `qps` and wait for their turn.
         duration_s: single and multi stream end with the first query after it, server with the last that arrives in it,
             offline has as many items as are expected to take so long.
-        min_queries: at least so many, however long they take; of the offline query, calls.
+        min_queries: at least so many, however long they take; of the offline query, calls. More than 200,000 are never
+            asked, however short they are.
         items_per_query: for multi stream.
         num_workers: threads that call, for offline and server.
         qps: queries per second, for server.
@@ -59,6 +60,8 @@ class Load:
         counts = (self.min_queries, self.items_per_call, self.items_per_query, self.num_workers)
         if min(counts) < 1 or not 0 < self.duration_s < math.inf or not 0 < self.qps < math.inf:
             raise ValueError(f"expected counts of 1 or more, a time and a rate above 0, received {self}")
+        if self.min_queries > MAX_QUERIES or self.seed < 0:
+            raise ValueError(f"expected at most {MAX_QUERIES} queries and a seed of 0 or more, received {self}")
 
     @property
     def calls_per_query(self) -> int:
@@ -222,10 +225,14 @@ def _in_workers(num_workers: int, num: int, answer: Callable[[int], None]) -> No
                 answer(index)
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(num_workers)]
+    with keeping(failed):  # Ctrl-C, which ends the workers, too
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+        if thread.is_alive():
+            thread.join()
     if failed:
         raise failed[0]
 

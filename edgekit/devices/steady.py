@@ -20,7 +20,8 @@ class WarmUp:
         steady: the rule was met; otherwise the limit ended it.
         rule: in words.
         first_ms: the first call, which allocates and may compile.
-        window_medians_ms: of each whole window, in order.
+        window_medians_ms: of each whole window, in order; where the limit came before there was one, of its calls, the
+            first of all excepted.
     """
 
     steady: bool
@@ -33,7 +34,7 @@ class WarmUp:
     @property
     def call_ms(self) -> float:
         """About how long a call takes now."""
-        return self.window_medians_ms[-1] if self.window_medians_ms else self.first_ms
+        return self.window_medians_ms[-1]
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "window_medians_ms": list(self.window_medians_ms)}
@@ -43,15 +44,16 @@ def warm_up(call: Callable[[], object], *, limit_s: float = 10.0) -> WarmUp:
     """Call until the medians of two successive windows agree.
 
     Args:
-        limit_s: after so many seconds it ends in any case, with the call that is then running.
+        limit_s: so many seconds after the first call, which may compile for longer, it ends in any case, with the call
+            that is then running.
     """
     rule = (
         f"the medians of two successive windows of at least {MIN_CALLS} calls and {MIN_S:g} s differ by at most "
-        f"{AGREEMENT:.0%}; at most {limit_s:g} s"
+        f"{AGREEMENT:.0%}; at most {limit_s:g} s after the first call"
     )
     medians: list[float] = []
     first_ms, num_calls = None, 0
-    begun = time.perf_counter()
+    begun = limited = time.perf_counter()
     while True:
         window: list[float] = []
         opened = before = time.perf_counter()
@@ -61,8 +63,9 @@ def warm_up(call: Callable[[], object], *, limit_s: float = 10.0) -> WarmUp:
             window.append((after - before) * 1e3)
             num_calls += 1
             if first_ms is None:
-                first_ms = window[0]
-            if after - begun >= limit_s:
+                first_ms, limited = window[0], after
+            elif after - limited >= limit_s:
+                medians = medians or [median(window[1:])]
                 return WarmUp(False, rule, num_calls, after - begun, first_ms, tuple(medians))
             before = after
         assert first_ms is not None

@@ -231,6 +231,38 @@ def test_power_that_was_not_read_for_long_is_not_guessed() -> None:
     assert recording.energy_j(3.0, 3.1) == pytest.approx(0.1)
 
 
+def test_nothing_is_no_energy() -> None:
+    """A rail that tells 0, and a counter that moves in steps, asked for less than one."""
+    stuck = sensors(power=[Power("VDD_IN", "hwmon", lambda: 0.0)], parts=("VDD_IN",))
+    with by_hand(stuck) as recorder:
+        pass
+    recording = recorder.recording
+    first_s, last_s = recording.samples[0].t_s, recording.samples[-1].t_s
+    assert (recording.energy_j(first_s, last_s), recording.mean_power_mw(first_s, last_s)) == (None, None)
+    assert recording.not_measured["power"] == "VDD_IN told nothing but 0"
+    counter = sensors(energy=[Energy("gpu 0", "NVML", Script(5.0, 5.0, 7.0))], parts=("gpu 0",))
+    with by_hand(counter) as recorder:
+        middle_s = recorder.recording.samples[-1].t_s
+    recording = recorder.recording
+    first_s, last_s = recording.samples[0].t_s, recording.samples[-1].t_s
+    assert recording.energy_j(first_s, middle_s) is None
+    assert recording.energy_j(first_s, last_s) == 2
+    assert "power" not in recording.not_measured
+
+
+def test_a_part_that_wakes_up_in_the_run(board: Path) -> None:
+    """The zone of a Jetson's GPU tells -256 C until the GPU has work (jetson_stats issue 350)."""
+    gpu, off = "sys/class/thermal/thermal_zone1", "sys/class/thermal/thermal_zone2"
+    for zone, name in ((gpu, "gpu-thermal"), (off, "cv0-thermal")):
+        write(board / zone / "type", name)
+        write(board / zone / "temp", "-256000")
+    with by_hand(find_sensors(board)) as recorder:
+        write(board / gpu / "temp", "61000")
+    first, last = recorder.recording.samples
+    assert (first.temperature_c, last.temperature_c) == ({"cpu-thermal": 50}, {"cpu-thermal": 50, "gpu-thermal": 61})
+    assert recorder.recording.warnings == ()
+
+
 def test_what_may_have_spoilt_a_run(board: Path) -> None:
     with by_hand(find_sensors(board)) as recorder:
         write(board / ZONE / "temp", "86500")

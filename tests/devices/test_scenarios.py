@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -96,6 +97,27 @@ def test_a_median_that_is_known_well_enough_ends_it() -> None:
     assert answered.num_calls == 30
 
 
+@pytest.mark.parametrize("scenario", ["offline", "server"])
+def test_ctrl_c_ends_the_workers(scenario: str) -> None:
+    num = [0]
+
+    def counted() -> None:
+        num[0] += 1
+        if num[0] == 3:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        time.sleep(0.01)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs this behind it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            ask(counted, Load(scenario, duration_s=1.0, num_workers=2, qps=1000), expected_ms=10)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    until = num[0]
+    time.sleep(0.05)
+    assert num[0] == until < 50
+
+
 @pytest.mark.parametrize("scenario", ["single-stream", "multi-stream", "offline", "server"])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_a_call_raises_comes_out(scenario: str, workers: int) -> None:
@@ -116,6 +138,8 @@ CHANGES: list[dict[str, Any]] = [
     {"duration_s": float("nan")},
     {"qps": 0},
     {"num_workers": 0},
+    {"min_queries": 200_001},
+    {"seed": -1},
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,7 +29,8 @@ def _reader(file: Path) -> Callable[[], float]:
     def read() -> float:
         value_c = read_number(file) / 1e3
         if value_c < _OFF_C:  # Jetson's zones tell -256 of a part that is off, the kernel -274 of what it cannot know
-            raise ValueError(f"expected a temperature; received {value_c:g} C: the part is off")
+            # a GPU wakes up in the run (jetson_stats issue 350); newer kernels answer so themselves
+            raise OSError(errno.EAGAIN, "the part is off")
         return value_c
 
     return read
