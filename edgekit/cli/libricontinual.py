@@ -162,6 +162,7 @@ def _print_run(run: Run) -> None:
     """The error rates for a person; the rest is in the report."""
     arms = run.summary.arms
     sizes = sorted({size for arm in arms for size in arm.splits})
+    most = max((arm.start_wer.num_speakers for arm in arms if arm.start_wer is not None), default=0)
     rows = [
         [
             arm.name,
@@ -174,6 +175,9 @@ def _print_run(run: Run) -> None:
     table(("WER, %", "tuned", "before", *map(str, sizes)), rows, right=range(1, 3 + len(sizes)))
     for arm in arms:
         for size, split in arm.splits.items():
+            if split.wer.num_speakers != most:  # its rate is of others than those beside it
+                told = f"{split.wer.num_speakers} of {most} speakers, who gain {_rate(split.gain)} points"
+                typer.echo(f"{arm.name} {size}: {told}")
             if split.forgetting is not None:
                 typer.echo(f"{arm.name} {size}: forgetting {_rate(split.forgetting)} points, gain {_rate(split.gain)}")
     for each in run.summary.differences:

@@ -154,3 +154,24 @@ def test_arms_of_other_modules(
     assert found["num_tasks"] == 3, "both arms begin with the same"
     assert found["arms"]["tuned"]["splits"]["1s"]["seconds"] > 0
     assert (tmp_path / "out" / "forgetting.png").is_file()
+
+
+def test_a_rate_of_fewer_speakers_says_so(
+    adapt: Cli, toy_bundle: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "sometimes.py").write_text(
+        "from edgekit.core.errors import EdgekitError\n"
+        "from edgekit.runtime.libricontinual.arms import AsItIs\n"
+        "class Tuned(AsItIs):\n"
+        "    tuned_parameters = 12\n"
+        "    def run(self, data, *, num_threads):\n"
+        "        if data is not None and data.speaker == '7':\n"
+        "            raise EdgekitError('expected another speaker')\n"
+        "        return super().run(data, num_threads=num_threads)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
+    monkeypatch.setitem(libricontinual._ARMS, "tuned", "sometimes:Tuned")
+    ran = adapt(toy_bundle, data, "--arms", "tuned", "--splits", "1s", "--out", tmp_path / "out")
+    assert (ran.code, "expected another speaker" in ran.err) == (1, True)
+    assert "tuned 1s: 1 of 2 speakers, who gain 0.00 points" in ran.out

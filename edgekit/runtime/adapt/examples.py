@@ -84,7 +84,7 @@ def read_data(paths: Sequence[Path | str]) -> tuple[list[Recorded], list[Skipped
     Raises:
         DataError: a path cannot be read, or holds nothing of use.
     """
-    found, skipped = dict[Path, Recorded](), list[Skipped]()
+    found, skipped = dict[str, Recorded](), list[Skipped]()
     for path in map(Path, paths):
         if path.suffix.lower() in AUDIO_SUFFIXES and not path.is_dir():
             utterances: tuple[Utterance, ...] = (_lone(path),)
@@ -97,10 +97,12 @@ def read_data(paths: Sequence[Path | str]) -> tuple[list[Recorded], list[Skipped
         if known:
             skipped += [Skipped(u.audio, "no text, where others have one") for u in utterances if u.text is None]
         for utterance in known or utterances:
-            if utterance.audio in found:
+            # by whatever path: else it could be both learned and held back
+            file = os.path.realpath(utterance.audio)
+            if file in found:
                 skipped.append(Skipped(utterance.audio, "named a second time"))
             else:
-                found[utterance.audio] = Recorded(utterance, source)
+                found[file] = Recorded(utterance, source)
     return list(found.values()), skipped
 
 

@@ -123,7 +123,7 @@ def run_benchmark(
         left = results.missing(jobs, redo=options.redo)
         with closing(_finished(left, options, num_threads)) as finished:
             failures = _run(len(jobs) - len(left), len(jobs), finished, results, report)
-    summary = summarise(results, benchmark, entries, tasks, speakers, splits, options.seeds)
+    summary = summarise(results, benchmark, entries, jobs, speakers, splits, options.seeds)
     machine = probe_machine()
     context = {
         "command": command,
@@ -224,5 +224,6 @@ def _described(general: General, options: Options) -> dict[str, Any]:
         "path": str(options.general),
         "sha256": general.sha256,
         "num_recordings": num_recordings,
+        "num_skipped": len(general.corpus.skipped),
         "seconds": seconds,
     }

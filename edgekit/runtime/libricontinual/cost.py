@@ -17,7 +17,7 @@ _POWERCAP = Path("/sys/class/powercap")
 
 @dataclass(frozen=True)
 class Cost:
-    """What one adaptation took.
+    """What one adaptation took, all learning rates that it tried together.
 
     Attributes:
         seconds: wall time.

@@ -5,6 +5,7 @@ Arms differ in what a gradient is of, and in nothing else.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,10 +33,12 @@ class Learned:
     Attributes:
         adapted: by the rate whose lowest validation loss is the lowest.
         rates: each rate that was tried, with that loss.
+        num_left_out: recordings of both lists without words, or longer than is learned.
     """
 
     adapted: Adapted
     rates: dict[float, float]
+    num_left_out: int
 
     @property
     def details(self) -> dict[str, Any]:
@@ -48,6 +51,7 @@ class Learned:
             "stopped": found.stopped,
             "validation_loss": [found.before.loss, found.after.loss],
             "rates": [[rate, loss] for rate, loss in self.rates.items()],
+            "num_left_out": self.num_left_out,
         }
 
 
@@ -71,10 +75,15 @@ def learn(
         spoken = (each for each in corpus.utterances if each.text and each.duration_s <= settings.longest_s)
         return tuple(maker.make(Recorded(each, TRANSCRIPTS)) for each in spoken)
 
-    recordings = AdaptationData(examples(data.train), examples(data.validation))
+    training, validation = examples(data.train), examples(data.validation)
+    # as the loop expects it: by the first of them it chooses where to begin, and by their ids these are of one chapter
+    validation = tuple(random.Random(data.seed).sample(validation, len(validation)))
+    recordings = AdaptationData(training, validation)
+    num_given = len(data.train.utterances) + len(data.validation.utterances)
     found = {}
     for rate in rates or (settings.learning_rate,):
         tried = replace(settings, learning_rate=rate, seed=data.seed)
         found[rate] = adapt(gradient, recordings, tried, labels)
     best = min(found.values(), key=lambda adapted: adapted.after.loss)
-    return Learned(best, {rate: adapted.after.loss for rate, adapted in found.items()})
+    rates_tried = {rate: adapted.after.loss for rate, adapted in found.items()}
+    return Learned(best, rates_tried, num_given - len(training) - len(validation))

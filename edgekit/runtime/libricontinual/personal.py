@@ -44,7 +44,7 @@ class Untuned:
 
     @property
     def start(self) -> dict[str, Any]:
-        return {**_identity(self.bundle), "augment": self.start_at}
+        return {**_identity(self.bundle), "augment": self.start_at, "starts_sha256": _starts_sha256(self.bundle)}
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -86,7 +86,8 @@ class Disentangled:
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {**settings_to_dict(self.learning), "rates": list(self.rates)}
+        rates = list(self.rates)
+        return {**settings_to_dict(self.learning), "rates": rates, "starts_sha256": _starts_sha256(self.bundle)}
 
     def run(self, data: SpeakerData | None, *, num_threads: int) -> Outcome:
         opened = _open(self.bundle, self.allow_random_weights)
@@ -106,6 +107,12 @@ class Disentangled:
 def _identity(bundle: Path) -> dict[str, Any]:
     manifest = open_bundle(bundle).manifest
     return {"family": manifest.family, "variant": manifest.variant, "core_sha256": manifest.core_hash}
+
+
+def _starts_sha256(bundle: Path) -> str | None:
+    """Of the trained augment nets, which the core's hash says nothing of; None: there are none."""
+    adaptation = open_bundle(bundle).manifest.adaptation
+    return None if adaptation is None or adaptation.starts is None else adaptation.starts.sha256
 
 
 def _open(bundle: Path, allow_random_weights: bool) -> Bundle:

@@ -109,19 +109,19 @@ def _state(run: Run) -> str:
         told.append(f"{len(run.failures)} failed; the first: {run.failures[0].message}")
     if summary.num_skipped:
         told.append(f"Recordings that could not be used, over all tasks: {summary.num_skipped}.")
+    if summary.num_left_out:
+        told.append(f"Recordings too long to be learned or validated by, over all tasks: {summary.num_left_out}.")
     return _note(" ".join(told))
 
 
 def _wer_table(summary: Summary) -> str:
     sizes = sorted({size for arm in summary.arms for size in arm.splits})
-    rows = [
-        [
-            escape(arm.name),
-            _estimate(arm.start_wer),
-            *(_estimate(arm.splits[size].wer if size in arm.splits else None) for size in sizes),
-        ]
+    found = [
+        (arm.name, [arm.start_wer, *(arm.splits[size].wer if size in arm.splits else None for size in sizes)])
         for arm in summary.arms
     ]
+    most = max((each.num_speakers for _, row in found for each in row if each is not None), default=0)
+    rows = [[escape(name), *(_estimate(each) + _of_fewer(each, most) for each in row)] for name, row in found]
     return _table(["WER, %", "before", *map(str, sizes)], rows)
 
 
@@ -177,8 +177,8 @@ def _cost_table(summary: Summary) -> str:
     if not rows:
         return _note("No arm tunes anything.")
     note = _note(
-        "Of one adaptation, median over speakers. Joules are of the whole processor by its own counters, with "
-        "whatever else ran on it; a dash: not measurable there."
+        "Of one adaptation, the sum of all learning rates that were tried, median over speakers. Joules are of the "
+        "whole processor by its own counters, with whatever else ran on it; a dash: not measurable there."
     )
     header = ["arm", "split", "tuned parameters", "seconds", "CPU seconds", "peak MiB", "joules"]
     return note + _table(header, rows)
@@ -249,6 +249,13 @@ def _estimate(found: Estimate | None, *, signed: bool = False) -> str:
         return mean
     low, high = (form.format(100 * end) for end in found.interval)
     return f"{mean}<br><small>{low} to {high}</small>"
+
+
+def _of_fewer(found: Estimate | None, most: int) -> str:
+    """That a mean is over other speakers than those beside it."""
+    if found is None or found.num_speakers == most:
+        return ""
+    return f"<br><small>{found.num_speakers} of {most} speakers</small>"
 
 
 def _rate(value: float | None) -> str:

@@ -64,7 +64,7 @@ def read_sources(paths: Sequence[Path], *, report: Callable[[int, int], None] | 
 
     Raises:
         DataError: a corpus or a table cannot be read, none of its recordings has words and a speaker, a speaker's name
-            cannot be that of a folder, or two corpora have a recording of one id.
+            cannot be that of a folder, or two recordings have one id or are one file.
     """
     of_speaker: dict[str, list[Recording]] = {}
     origins: dict[str, Path] = {}
@@ -89,6 +89,8 @@ def read_sources(paths: Sequence[Path], *, report: Callable[[int, int], None] | 
         genders.update({name: gender for name, gender in tables.genders.items() if name not in genders})
         corpora.append(_source(used, len(found) - len(used), corpus.skipped))
     _check_names(of_speaker)
+    for recordings in of_speaker.values():
+        _check_files(recordings)
     return Sources(
         {name: tuple(sorted(of_speaker[name], key=lambda r: r.id)) for name in sorted(of_speaker)},
         {name: genders[name] for name in sorted(of_speaker) if name in genders},
@@ -120,6 +122,18 @@ def _source(used: Sequence[Recording], num_unusable: int, skipped: tuple[Skipped
         num_unusable=num_unusable,
         skipped=skipped,
     )
+
+
+def _check_files(recordings: Iterable[Recording]) -> None:
+    """Raise DataError where one file is two recordings of a speaker, of which one could be learned and one tested."""
+    found: dict[Path, str] = {}
+    for recording in recordings:
+        audio = recording.utterance.audio.absolute()  # not resolved, which asks the disk for each of millions
+        if (other := found.setdefault(audio, recording.id)) != recording.id:
+            raise DataError(
+                f"expected each recording once, received {audio} as {other} and as {recording.id}",
+                hint="give each corpus once, and no list of it beside it",
+            )
 
 
 def _check_names(names: Iterable[str]) -> None:

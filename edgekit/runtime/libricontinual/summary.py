@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from edgekit.runtime.libricontinual.manifest import LibriContinual
 from edgekit.runtime.libricontinual.results import Results
 from edgekit.runtime.libricontinual.sizes import Size
 from edgekit.runtime.libricontinual.statistics import Estimate, difference, estimate, verdict
-from edgekit.runtime.libricontinual.tasks import Entry, Task
+from edgekit.runtime.libricontinual.tasks import Entry, Job, Task
 
 Rates = dict[str, float]
 """A word error rate by speaker."""
@@ -82,6 +82,7 @@ class Summary:
     Attributes:
         num_done, num_tasks: tasks with a result, and all.
         num_skipped: recordings that no arm could use, counted once for each result.
+        num_left_out: recordings of train and validation lists that were not learned, being too long; so, too.
     """
 
     arms: tuple[ArmFigures, ...]
@@ -89,6 +90,7 @@ class Summary:
     num_done: int
     num_tasks: int
     num_skipped: int
+    num_left_out: int
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; splits by their text."""
@@ -101,6 +103,7 @@ class Summary:
             "num_done": self.num_done,
             "num_tasks": self.num_tasks,
             "num_skipped": self.num_skipped,
+            "num_left_out": self.num_left_out,
         }
 
 
@@ -108,24 +111,26 @@ def summarise(
     results: Results,
     benchmark: LibriContinual,
     entries: Sequence[Entry],
-    tasks: Iterable[Task],
+    jobs: Sequence[Job],
     speakers: Sequence[str],
     splits: Sequence[Size],
     seeds: Sequence[int],
 ) -> Summary:
     """Read what is done and count.
 
-    A speaker counts at a split when all seeds are done.
+    A speaker counts at a split when all seeds are done. A result of something else than its job says is none: it was to
+    be measured again, and that has failed.
     """
-    tasks = list(tasks)
-    found = {task: result for task in tasks if (result := results.read(task)) is not None}
+    read = ((job, results.read(job.task)) for job in jobs)
+    found = {job.task: result for job, result in read if result is not None and result["identity"] == job.identity}
     figures = tuple(_arm(entry, found, benchmark, speakers, splits, seeds) for entry in entries)
     return Summary(
         figures,
         tuple(_differences(figures, splits)),
         len(found),
-        len(tasks),
+        len(jobs),
         sum(part["num_skipped"] for result in found.values() for part in (result["test"], result["general"]) if part),
+        sum(result["details"].get("num_left_out", 0) for result in found.values()),
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import edgekit
-from edgekit.core.errors import AudioError, EdgekitError
+from edgekit.core.errors import AudioError, EdgekitError, UsageError
 from edgekit.runtime.corpus import Corpus
 from edgekit.runtime.libricontinual.arms import Arm, Outcome, SpeakerData
 from edgekit.runtime.libricontinual.manifest import LibriContinual, List, SpeakerLists, read_list
@@ -154,6 +155,8 @@ def measure(job: Job, num_threads: int) -> dict[str, Any] | Failure:
     try:
         data = _data(job)
         test = None if job.lists is None else read_list(job.folder, job.lists.test)
+        if data is not None and job.general is not None:
+            _check_apart(data, job.general)
         outcome = job.arm.run(data, num_threads=num_threads)
         return {
             "identity": job.identity,
@@ -176,6 +179,17 @@ def _data(job: Job) -> SpeakerData | None:
         return None
     train, validation = (read_list(job.folder, part) for part in (_train(lists, task.split), lists.validation))
     return SpeakerData(lists.speaker, task.split, train, validation, task.seed)
+
+
+def _check_apart(data: SpeakerData, general: General) -> None:
+    """Raise UsageError where recordings of the general list are learned: what is forgotten would seem less."""
+    learned = {os.path.realpath(each.audio) for part in (data.train, data.validation) for each in part.utterances}
+    shared = sum(os.path.realpath(each.audio) in learned for each in general.corpus.utterances)
+    if shared:
+        raise UsageError(
+            f"expected a general list of other recordings, {shared} of it are learned here",
+            hint="give a --general of other speakers",
+        )
 
 
 def _train(lists: SpeakerLists, split: str) -> List:

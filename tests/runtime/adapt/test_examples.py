@@ -78,6 +78,17 @@ def test_a_corpus_and_recordings_alone(tmp_path: Path, record: Record) -> None:
     assert [each.reason for each in skipped] == ["named a second time"]
 
 
+def test_a_recording_by_two_paths_is_one(tmp_path: Path, record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else one of the two could be learned and the other held back."""
+    monkeypatch.chdir(tmp_path)
+    absolute = record("a.wav")
+    (tmp_path / "link.wav").symlink_to(absolute)
+    corrected = lines(tmp_path / "said.jsonl", {"audio": str(absolute), "text": "AB"})
+    recordings, skipped = read_data([corrected, "a.wav", "link.wav"])
+    assert [(r.utterance.text, r.source) for r in recordings] == [("AB", CORRECTED)]
+    assert [each.reason for each in skipped] == ["named a second time"] * 2
+
+
 def test_what_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="which does not exist"):
         read_data([tmp_path / "none"])

@@ -76,4 +76,4 @@ class Learner:
             return " ".join("ABCDEFGHIJ"[: NUM_WORDS - round(missing)])
 
         cost = None if data is None else Cost(2.0 * seconds, 3.0 * seconds, 100.0, None)
-        return Outcome(transcribe, cost, {"steps": seconds, **self.details})
+        return Outcome(transcribe, cost, {} if data is None else {"steps": seconds, **self.details})

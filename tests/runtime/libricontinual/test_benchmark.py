@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from edgekit.core.errors import DataError, EdgekitError, UnavailableError, UsageError
+from edgekit.runtime.corpus import Corpus, write_jsonl
 from edgekit.runtime.libricontinual.benchmark import Options, Run, run_benchmark
+from edgekit.runtime.libricontinual.manifest import read_benchmark
 from edgekit.runtime.libricontinual.sizes import Size
 from edgekit.runtime.libricontinual.summary import ArmFigures
 
@@ -185,6 +187,38 @@ def test_a_failure_leaves_the_rest_alone(
     assert (mended.failures, mended.summary.num_done) == ((), 6)
 
 
+def test_what_was_measured_of_something_else_and_not_again_is_not_counted(
+    built: Path, here: list[str], made_up_arms: ModuleType, tmp_path: Path
+) -> None:
+    options = Options(speakers=3, splits=(S2,))
+    run_benchmark(built, [made_up_arms.Learner()], tmp_path, options)
+    other = made_up_arms.Learner(strength=0.5, fails=("2",))
+    run = run_benchmark(built, [other], tmp_path, replace(options, redo=True))
+    assert sorted(arms_of(run)["learner"].splits[S2].rates) == ["1", "3"]
+    assert (len(run.failures), run.summary.num_done, run.summary.num_tasks) == (1, 5, 6)
+
+
+def test_what_a_speaker_learns_from_is_no_general_list(
+    built: Path, here: list[str], made_up_arms: ModuleType, tmp_path: Path
+) -> None:
+    """Of the larger split alone, whose recordings the list holds; and nobody learns for the first model."""
+    benchmark = read_benchmark(built)
+    lists = benchmark.speakers["1"]
+    small, large = (benchmark.read(lists.splits[size]).utterances for size in (S2, S4))
+    listed = tmp_path / "general.jsonl"
+    write_jsonl(listed, Corpus(tuple(each for each in large if each not in small)))
+    run = run_benchmark(built, [made_up_arms.Learner()], tmp_path / "out", Options(speakers=2, general=listed))
+    (failure,) = run.failures
+    assert failure.message == "learner, 1, 4s: expected a general list of other recordings, 2 of it are learned here"
+    assert failure.hint is not None
+    assert sorted(arms_of(run)["learner"].splits[S4].rates) == ["2"]
+    assert sorted(arms_of(run)["learner"].splits[S2].rates) == ["1", "2"]
+    validated = tmp_path / "validated.jsonl"
+    write_jsonl(validated, benchmark.read(lists.validation))
+    run = run_benchmark(built, [made_up_arms.Learner()], tmp_path / "two", Options(speakers=1, general=validated))
+    assert len(run.failures) == 2
+
+
 def test_where_the_first_fails_nothing_more_is_tried(
     built: Path, here: list[str], made_up_arms: ModuleType, tmp_path: Path
 ) -> None:
@@ -204,6 +238,23 @@ def test_recordings_that_cannot_be_used_are_counted(
     run = run_benchmark(built, [made_up_arms.Learner(tuned=0)], tmp_path / "out", Options(speakers=1, general=corpus))
     assert run.summary.num_skipped == 1
     assert arms_of(run)["learner"].start_general_wer == 0.1
+
+
+def test_of_the_general_list_too_it_is_told_what_cannot_be_read(
+    built: Path, general: Path, here: list[str], made_up_arms: ModuleType, tmp_path: Path
+) -> None:
+    corpus = Path(shutil.copytree(general, tmp_path / "general"))
+    (corpus / "90" / "901" / "90-901-0000.wav").write_bytes(b"no sound")
+    run = run_benchmark(built, [made_up_arms.Learner(tuned=0)], tmp_path / "out", Options(speakers=1, general=corpus))
+    assert (run.context["general"]["num_recordings"], run.context["general"]["num_skipped"]) == (3, 1)
+
+
+def test_recordings_that_are_not_learned_are_counted(
+    built: Path, here: list[str], made_up_arms: ModuleType, tmp_path: Path
+) -> None:
+    learner = made_up_arms.Learner(details={"num_left_out": 2})
+    run = run_benchmark(built, [learner], tmp_path, Options(speakers=3, splits=(S2,)))
+    assert run.summary.num_left_out == run.to_json()["num_left_out"] == 6
 
 
 def test_wrong_turns(built: Path, made_up_arms: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,6 +124,18 @@ def test_a_corpus_given_twice(speech: Path, tmp_path: Path) -> None:
         build([speech, speech / "10"], tmp_path / "out", PLAN)
 
 
+def test_a_recording_by_two_names(librispeech: Librispeech, tmp_path: Path) -> None:
+    """Else one of the two could be learned and the other tested."""
+    speech = librispeech({"7": {"71": 4}})
+    recordings = sorted((speech / "7" / "71").glob("*.wav"))
+    listed = tmp_path / "listed.jsonl"
+    told = [{"audio": str(path), "id": f"mine {path.stem}", "text": "A B", "speaker": "7"} for path in recordings]
+    listed.write_text("".join(json.dumps(each) + "\n" for each in told))
+    with pytest.raises(DataError, match=r"7-71-0000\.wav as 7-71-0000 and as mine 7-71-0000"):
+        build([speech, listed], tmp_path / "out", replace(PLAN, speakers=("7",)))
+    assert not (tmp_path / "out").exists()
+
+
 def test_genders_are_balanced_where_known(speech: Path, tmp_path: Path) -> None:
     built = build([speech], tmp_path / "out", PLAN)
     assert sorted(speaker.gender or "" for speaker in built.speakers.values()) == ["F", "M"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,7 @@ from edgekit.core.bundle import Bundle
 from edgekit.core.errors import BundleError, UsageError
 from edgekit.runtime.adapt.gradient import open_gradient
 from edgekit.runtime.adapt.settings import AdaptSettings
+from edgekit.runtime.builtin import builtin_bundle
 from edgekit.runtime.corpus import Corpus, Utterance
 from edgekit.runtime.libricontinual.arms import AsItIs, SpeakerData
 from edgekit.runtime.libricontinual.personal import Disentangled, Untuned
@@ -67,3 +70,14 @@ def test_what_cannot_be_is_explained(adaptable: Bundle, data: SpeakerData) -> No
         Untuned("untuned", adaptable.path, 4, allow_random_weights=True).run(None, num_threads=1)
     with pytest.raises(BundleError, match="random weights"):
         Disentangled("disentangled", adaptable.path, SETTINGS).run(data, num_threads=1)
+
+
+def test_other_augment_nets_of_the_same_core_are_something_else(tmp_path: Path) -> None:
+    """What was measured of the old ones is not taken for theirs."""
+    manifest = json.loads((builtin_bundle() / "manifest.json").read_text())
+    manifest["adaptation"]["starts"]["sha256"] = "0" * 64
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert Untuned("untuned", tmp_path).start != Untuned("untuned", builtin_bundle()).start
+    ours, theirs = (Disentangled("disentangled", path) for path in (builtin_bundle(), tmp_path))
+    assert ours.start == theirs.start, "before adaptation it is the core alone"
+    assert ours.settings != theirs.settings

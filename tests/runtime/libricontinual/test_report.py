@@ -94,6 +94,18 @@ def test_failures_are_told(built: Path, here: list[str], made_up_arms: ModuleTyp
     text = " ".join(Page(to_html(run).decode()).texts)
     assert "4 of 6 tasks are done." in text
     assert "2 failed; the first: learner, 2, 2s: expected to learn 2" in text
+    assert "1 of 2 speakers" in text, "beside the rate after adaptation, which is of others than the one before"
+
+
+def test_what_was_left_out_and_of_what_the_cost_is(
+    built: Path, here: list[str], made_up_arms: ModuleType, tmp_path: Path
+) -> None:
+    arms = [made_up_arms.Learner(details={"num_left_out": 1})]
+    run = run_benchmark(built, arms, tmp_path / "out", Options(speakers=2))
+    text = " ".join(Page(to_html(run).decode()).texts)
+    assert "too long to be learned or validated by, over all tasks: 4" in text
+    assert "the sum of all learning rates that were tried" in text
+    assert "of 2 speakers" not in text
 
 
 def test_without_matplotlib(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
