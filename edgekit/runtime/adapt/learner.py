@@ -29,8 +29,8 @@ Stopped = Literal["steps", "epochs", "patience", "budget", "diverged"]
 _LOOK_SHARE, _CHOICE_SHARE = 0.15, 0.1
 # of speech held back, enough to tell starting points apart
 _CHOICE_S = 30.0
-# weights, moments, the best weights, the sum of gradients and one gradient: vectors of float32[P]
-_NUM_VECTORS = 6
+# weights, moments, the best weights, those looked at, the sum of gradients and one gradient: vectors of float32[P]
+_NUM_VECTORS = 7
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Learner:
             held_back = self._affordable(held_back, zeros_P)
         core = self._evaluate(zeros_P, held_back)
         start = self._start(held_back)
-        theta_P = zeros_P if start is None else np.array(self._gradient.starts[start], np.float32)
+        theta_P = self._first(start)
         best = core if start is None else self._evaluate(theta_P, held_back)
         return State(
             theta_P=theta_P,
@@ -172,16 +172,24 @@ class Learner:
         return None
 
     def look(self) -> None:
-        """Evaluate the weights on what is held back, and keep them if they are the best so far."""
+        """Evaluate weights on the way from the start to the present ones, and keep them if they are the best so far."""
         state = self._state
-        score = self._evaluate(state.theta_P, self.held_back)
+        kept_P = self._first(state.start)
+        kept_P += np.float32(self._settings.interpolation) * (state.theta_P - kept_P)
+        score = self._evaluate(kept_P, self.held_back)
         look = {"step": state.step, "held_back_loss": score.loss, "held_back_wer": score.wer}
         state.history.append(look if state.loss is None else {**look, "loss": state.loss})
         state.num_stale += 1
         if score.loss < state.best.loss:
             state.best, state.best_step, state.num_stale = score, state.step, 0
-            state.best_P[:] = state.theta_P
+            state.best_P[:] = kept_P
         self._tell()
+
+    def _first(self, start: int | None) -> np.ndarray:
+        """float32 [P], a copy: the weights before the first update."""
+        if start is None:
+            return np.zeros(self._gradient.size, np.float32)
+        return np.array(self._gradient.starts[start], np.float32)
 
     def _learn(self, example: Example) -> tuple[float, np.ndarray]:
         began, settings = time.monotonic(), self._settings

@@ -24,7 +24,7 @@ class Adapted:
     """What was learned.
 
     Attributes:
-        theta_P: float32 [P], the weights with the lowest held-back loss.
+        theta_P: float32 [P], the weights with the lowest held-back loss of those looked at.
         before, after: held-back scores of the core alone, and of `theta_P`.
         start: the place of the starting point; None: zeros.
         steps, best_step: updates made, and those after which `theta_P` was reached.

@@ -26,6 +26,9 @@ class AdaptSettings:
         held_back_s: the most seconds of it.
         evaluate_steps: updates between two looks at what is held back.
         patience: looks without a lower loss after which the run ends.
+        interpolation: what is looked at and kept lies so far on the line from the starting point to the weights that
+            are learned; above 0, to 1: these themselves. Between the two a model that knows little of a user errs less
+            than at either end (WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903, section 3).
         seed: of what is held back, of the order, and of SpecAugment.
         start: which of the trained starting points: "best" is that with the lowest loss on what is held back; a number
             is its place; "zeros", the core, only where the bundle has none, since its gradients vanish there.
@@ -50,6 +53,7 @@ class AdaptSettings:
     held_back_s: float = 120.0
     evaluate_steps: int = 10
     patience: int = 5
+    interpolation: float = 0.5
     seed: int = 0
     start: int | Literal["best", "zeros"] = "best"
     confidence: float = 0.9
@@ -69,6 +73,8 @@ class AdaptSettings:
             raise ValueError(f"expected start of 0 or more, best or zeros, received {self.start}")
         if not 0 <= self.weight_decay < 1 / self.learning_rate:
             raise ValueError(f"expected weight_decay in 0..1 / learning_rate, received {self.weight_decay}")
+        if not 0 < self.interpolation <= 1:
+            raise ValueError(f"expected interpolation above 0, at most 1, received {self.interpolation}")
         if not 0 < self.held_back < 1:
             raise ValueError(f"expected held_back between 0 and 1, received {self.held_back}")
         if not 0 <= self.confidence <= 1:

@@ -123,6 +123,9 @@ def test_sigkill_at_any_moment(linear: Model, spoken: Spoken, labels: Labels, tm
     kills = 0
     for delay_s in np.random.default_rng(0).uniform(0.02, 0.4, 5):
         if child := os.fork():
+            until_s = time.monotonic() + 30  # a busy machine takes its time before there is a state at all
+            while not file.exists() and time.monotonic() < until_s:
+                time.sleep(1e-3)
             time.sleep(delay_s)
             os.kill(child, signal.SIGKILL)
             _, status = os.waitpid(child, 0)
@@ -151,6 +154,24 @@ def test_gradients_are_those_of_the_whole_batch(linear: Model, spoken: Spoken, l
         total += model.backward(d.astype(np.float32))
         num_labels += len(example.labels)
     np.testing.assert_allclose(first_moments[1], 0.1 * total / num_labels, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("interpolation", [0.25, 1.0])
+def test_what_is_kept_lies_between_start_and_end(
+    linear: Model, spoken: Spoken, labels: Labels, interpolation: float
+) -> None:
+    learned = dict[int, np.ndarray]()
+
+    def keep(state: State) -> None:
+        learned[state.step] = state.theta_P.copy()
+
+    settings = replace(SETTINGS, start=1, interpolation=interpolation)
+    found = adapt(linear(), spoken(), settings, labels, save=keep)
+    assert found.best_step in learned
+    start_P = linear().starts[1]
+    expected_P = (1 - interpolation) * start_P + interpolation * learned[found.best_step]
+    assert not np.allclose(expected_P, start_P, atol=1e-3)
+    np.testing.assert_allclose(found.theta_P, expected_P, rtol=1e-5, atol=1e-6)
 
 
 def test_it_stops_when_it_gets_no_better(linear: Model, spoken: Spoken, labels: Labels) -> None:
