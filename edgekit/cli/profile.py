@@ -62,7 +62,7 @@ def profile(
         typer.Option(
             "--sweep",
             help="Lists (1,8) for --batch, --length, --threads, --precision, --backend: all combinations. A point ends "
-            "when its median is known to 2 % (--set median_width=0.02), or after --duration.",
+            "when its median is known to 2 % (--set median_width=0.02), after 2 s or more, or after --duration.",
         ),
     ] = False,
     resume: Annotated[
@@ -146,7 +146,14 @@ def profile(
 
 
 def _texts(text: str | None) -> list[str]:
-    return list(dict.fromkeys(part.strip() for part in (text or "").split(",") if part.strip()))
+    from edgekit.core.errors import UsageError
+
+    if text is None:
+        return []
+    parts = list(dict.fromkeys(part.strip() for part in text.split(",")))
+    if "" in parts:
+        raise UsageError(f"expected a value, or several as 1,8; received {text!r}")
+    return parts
 
 
 def _numbers(text: str | None, option: str) -> list[int]:

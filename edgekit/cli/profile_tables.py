@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import typer
 
 from edgekit.cli.output import log, table
+from edgekit.runtime.profile.measured import Group, merged
 
 _NUM_LAYERS = 10
 _ASKED = {"scenario": "{}", "run on": "{}", "threads": "threads: {}", "batch": "batch {}", "length": "length {}"}
@@ -44,7 +44,8 @@ def _model(result: Mapping[str, Any]) -> str:
 def _machine(result: Mapping[str, Any]) -> str:
     machine, point = result["machine"], result["points"][0]
     gpus = machine["gpus"] if isinstance(machine["gpus"], list) else []
-    name = ", ".join([machine["jetson"] or machine["cpu"], f"{machine['num_cpus']} processors", *gpus])
+    mode = [f"power mode {machine['power_mode']}"] if machine["power_mode"] else []
+    name = ", ".join([machine["jetson"] or machine["cpu"], f"{machine['num_cpus']} processors", *gpus, *mode])
     versions = ", ".join(f"{package} {version}" for package, version in result["versions"].items())
     load = f"load {point['load_before'][0]}" if point["load_before"] else "load not told"
     return f"{name}; {versions}; {result['date'][:10]}, {load} before\n"
@@ -199,32 +200,22 @@ def _print_layers(point: Point) -> None:
         return
     share = f"nodes {_ms(layers['sum_ms'])} ms of {_ms(layers['run_ms'])} ms"
     typer.echo(f"layers by {layers['source']}, {layers['num_runs']} runs of a pass of its own: {share}")
-    table(["operator", "ms", "share", "nodes"], _groups(layers["by_type"]), right=(1, 2, 3))
+    table(
+        ["operator", "ms", "share", "nodes"], _groups([Group(**group) for group in layers["by_type"]]), right=(1, 2, 3)
+    )
     if layers["by_module"] is not None:
-        table(["module", "ms", "share", "nodes"], _groups(_merged(layers["by_module"])), right=(1, 2, 3))
+        modules = merged([Group(**group) for group in layers["by_module"]])
+        table(["module", "ms", "share", "nodes"], _groups(modules), right=(1, 2, 3))
 
 
-def _groups(groups: list[dict[str, Any]]) -> list[list[str]]:
+def _groups(groups: Sequence[Group]) -> list[list[str]]:
     rows = [
-        [group["name"], _ms(group["ms"]), f"{100 * group['share']:.1f} %", str(group["num_nodes"])]
+        [group.name, _ms(group.ms), f"{100 * group.share:.1f} %", str(group.num_nodes)]
         for group in groups[:_NUM_LAYERS]
     ]
     others = groups[_NUM_LAYERS:]
     if others:
-        share = 100 * sum(group["share"] for group in others)
-        num_nodes = sum(group["num_nodes"] for group in others)
-        rows.append(
-            [f"{len(others)} more", _ms(sum(group["ms"] for group in others)), f"{share:.1f} %", str(num_nodes)]
-        )
+        share = 100 * sum(group.share for group in others)
+        num_nodes = sum(group.num_nodes for group in others)
+        rows.append([f"{len(others)} more", _ms(sum(group.ms for group in others)), f"{share:.1f} %", str(num_nodes)])
     return rows
-
-
-def _merged(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Modules that differ in numbers alone, as the blocks of an encoder, as one."""
-    merged: dict[str, dict[str, Any]] = {}
-    for group in groups:
-        name = re.sub(r"(?<=\.)\d+(?=\.|$)", "*", group["name"])
-        one = merged.setdefault(name, {"name": name, "ms": 0.0, "share": 0.0, "num_nodes": 0})
-        for key in ("ms", "share", "num_nodes"):
-            one[key] += group[key]
-    return sorted(merged.values(), key=lambda group: -group["ms"])

@@ -26,8 +26,8 @@ def report(
     from edgekit.core.errors import UsageError
     from edgekit.runtime.profile.report.page import write_report
 
-    page = results[0].with_suffix(".html") if out is None else out
-    if page.is_dir() or page in results:
+    page = results[0].parent / f"{results[0].stem}.html" if out is None else out
+    if page.is_dir() or (page.exists() and any(each.exists() and page.samefile(each) for each in results)):
         raise UsageError(f"expected a file of its own for the page, received {page}", hint="--out page.html")
     write_report(results, page)
     log(f"written to {page}")

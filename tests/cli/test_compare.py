@@ -82,6 +82,28 @@ def test_noise_does_not_fail(cli: Cli, profiled: Path, tmp_path: Path) -> None:
         assert ran.code == 0, ran.err
 
 
+def test_folders_are_compared_run_by_run(cli: Cli, profiled: Path, tmp_path: Path) -> None:
+    for name, by in (("old", 1.0), ("same", 1.05), ("slow", 1.5)):
+        (tmp_path / name).mkdir()
+        for index, speed in enumerate((1.0, 1.1, 1.2, 1.3)):
+            rewrite(profiled, tmp_path / name / f"{index}.json", by=by * speed, seed=index)
+    ran = cli("compare", tmp_path / "old", tmp_path / "slow", "--fail-if-slower", "5%")
+    assert ran.code == 1
+    assert f"A: {tmp_path / 'old'}, 4 results: " in ran.out
+    assert "the exact interval by Mann" in ran.out
+    assert "received: p50 is 1." in ran.err
+    assert "--help" not in ran.err
+    assert cli("compare", tmp_path / "old", tmp_path / "same", "--fail-if-slower", "5%").code == 0
+    single = cli("compare", tmp_path / "old" / "0.json", tmp_path / "same" / "3.json", "--fail-if-slower", "5%")
+    assert single.code == 1, "which one run of each tells from others"
+    assert "hint:  one run differs from the next: edgekit compare --help says how to profile for a CI" in single.err
+    for name in ("old", "same"):
+        (tmp_path / name / "0.json").unlink()
+    few = cli("compare", tmp_path / "old", tmp_path / "same", "--fail-if-slower", "5%")
+    assert few.code == 2
+    assert "hint:  profile both again, 4 times or more in all" in few.err
+
+
 def test_json_is_all_there_is_on_standard_output(cli: Cli, profiled: Path, tmp_path: Path) -> None:
     slower = rewrite(profiled, tmp_path / "b.json", by=1.2, seed=1)
     ran = cli("compare", profiled, slower, "--json", "--fail-if-slower", "5%")

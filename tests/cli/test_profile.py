@@ -100,6 +100,14 @@ WRONG = {
     "--set speed=1": "expected one of model, graph,",
     "--set harness=loadgem": "harness: expected 'auto' or 'loadgen' or 'edgekit', received 'loadgem'",
     "--out .": "expected a file for --out, received the folder .",
+    "--batch ,": "expected a value, or several as 1,8; received ','",
+    "--batch 99999999999999999999": "expected batch from 1 to 1e+09, received 1e+20",
+    "--duration 1e10": "expected duration_s from 0 to 1e+06, received 1e+10",
+    "--duration nan": "expected duration_s from 0 to 1e+06, received nan",
+    "--set warm_up_limit_s=inf": "expected warm_up_limit_s from 0 to 1e+06, received inf",
+    "--set cold_starts=-2": "expected cold_starts from 0 to 1e+09, received -2",
+    "--set threads=0": "expected threads from 1 to 1e+09, received 0",
+    "--set median_width=-1": "expected median_width from 0 to 1e+09, received -1",
 }
 
 

@@ -30,10 +30,14 @@ def test_a_page_of_a_profile(cli: Cli, toy_bundle: Path, tmp_path: Path) -> None
     assert ran.code == 0, ran.err
     assert "#2" in (tmp_path / "two" / "page.html").read_text(encoding="utf-8")
 
-    for out in (result, tmp_path):
+    (tmp_path / "link.json").symlink_to(result)
+    (tmp_path / "same.json").hardlink_to(result)
+    around = tmp_path / "two" / ".." / "result.json"
+    for out in (result, tmp_path, around, tmp_path / "link.json", tmp_path / "same.json"):
         ran = cli("report", result, "--out", out)
         assert ran.code == 2
         assert f"expected a file of its own for the page, received {out}" in ran.err
+    assert cli("report", result).code == 0, "it is still there"
 
 
 def test_what_is_no_result_is_said(cli: Cli, tmp_path: Path) -> None:
@@ -41,6 +45,10 @@ def test_what_is_no_result_is_said(cli: Cli, tmp_path: Path) -> None:
     ran = cli("report", tmp_path / "a.json")
     assert ran.code == 1
     assert "expected a result of edgekit profile at" in ran.err
+    for folder in (".", "/", tmp_path):
+        ran = cli("report", folder)
+        assert ran.code == 1
+        assert f"expected a result of edgekit profile at {folder}, received: " in ran.err
     (tmp_path / "wer.json").write_text('{"benchmark": "asr"}')
     ran = cli("report", tmp_path / "wer.json")
     assert ran.code == 1

@@ -94,7 +94,8 @@ def test_arrivals_are_a_poisson_process_of_the_rate() -> None:
 
 def test_a_median_that_is_known_well_enough_ends_it() -> None:
     answered = ask(call, Load(duration_s=30, median_width=2.0), expected_ms=CALL_MS)
-    assert answered.num_calls == 30
+    assert 2 <= answered.stop_s - answered.start_s < 15
+    assert answered.num_calls >= 30
 
 
 @pytest.mark.parametrize("scenario", ["offline", "server"])

@@ -8,8 +8,10 @@ _BEGUN_S = time.perf_counter()  # before anything of ours is imported
 
 import json  # noqa: E402
 import os  # noqa: E402
+import queue  # noqa: E402
 import signal  # noqa: E402
 import sys  # noqa: E402
+import threading  # noqa: E402
 from collections.abc import Callable, Iterator, Mapping  # noqa: E402
 from contextlib import contextmanager  # noqa: E402
 from typing import Any  # noqa: E402
@@ -27,7 +29,8 @@ def main() -> None:
     """
     # Ctrl-C reaches the whole group; the parent ends this one
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    given = json.loads(sys.stdin.readline())
+    heard = _listen()
+    given = json.loads(heard.get())
     # libraries print; nothing but lines of ours may stand on this stream
     lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -39,7 +42,7 @@ def main() -> None:
 
     action = {"measure": _measure, "start": _start}[sys.argv[1]]
     try:
-        say({"result": action(given, say)})
+        say({"result": action(given, say, heard)})
     except EdgekitError as error:
         say({"error": error.message, "hint": error.hint, "exit_code": error.exit_code})
     except MemoryError:
@@ -47,7 +50,22 @@ def main() -> None:
         say({"error": "it needs more memory than this process may have", "hint": hint, "exit_code": 1})
 
 
-def _measure(given: Mapping[str, Any], say: Say) -> dict[str, Any]:
+def _listen() -> queue.SimpleQueue[bytes]:
+    """The lines of the parent. This process ends when that has: what is measured next shall find the machine free."""
+    heard: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    def listen() -> None:
+        # not sys.stdin, whose lock Python would wait for when it ends
+        with open(0, "rb", buffering=0, closefd=False) as lines:
+            while line := lines.readline():
+                heard.put(line)
+        os._exit(1)
+
+    threading.Thread(target=listen, daemon=True).start()
+    return heard
+
+
+def _measure(given: Mapping[str, Any], say: Say, heard: queue.SimpleQueue[bytes]) -> dict[str, Any]:
     from edgekit.core.settings import settings_from_dict
     from edgekit.runtime.profile.measure import measure_point
     from edgekit.runtime.profile.point import Point
@@ -55,14 +73,14 @@ def _measure(given: Mapping[str, Any], say: Say) -> dict[str, Any]:
     @contextmanager
     def recorded() -> Iterator[None]:
         say({"recorded": True})
-        sys.stdin.readline()
+        heard.get()
         yield
         say({"recorded": False})
 
     return measure_point(settings_from_dict(Point, given), lambda step: say({"step": step}), recorded)
 
 
-def _start(given: Mapping[str, Any], say: Say) -> dict[str, float]:
+def _start(given: Mapping[str, Any], say: Say, heard: queue.SimpleQueue[bytes]) -> dict[str, float]:
     """A cold start: how long each part took, from before this process was made."""
     import importlib
 

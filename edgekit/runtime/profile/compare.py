@@ -12,14 +12,19 @@ from edgekit.runtime.profile.figures import Figure, figures_of
 from edgekit.runtime.profile.measured import Asked, Measured, Missing, Result, describe_asked
 from edgekit.runtime.profile.ratios import LEAST_RESAMPLES, NUM_RESAMPLES
 
-METHOD = (
+_OF_ONE = (
     "Percentiles and throughput: both runs drawn again in blocks of successive samples, as long as these hang together "
     f"(circular block bootstrap, block length by Politis and White 2004), {NUM_RESAMPLES} times (very long "
     f"runs fewer times, at least {LEAST_RESAMPLES}); interval: the 2.5th to the 97.5th percentile of the ratio. Cold "
     "start: the median of all ratios of two processes, with the exact interval by Mann and Whitney's distribution "
     "(Hodges and Lehmann 1963). Intervals know how a run varies within itself, not what differs from one run to the "
-    "next (other load, other clocks): repeat both before you believe a small difference. Nothing is corrected for the "
-    "number of figures."
+    "next (other load, other clocks): take 4 results or more of each, in turns, and compare their folders. Nothing is "
+    "corrected for the number of figures."
+)
+_OF_SEVERAL = (
+    "Each figure is one value of each result. Ratio: the median of the ratios of all results of B to all of A, with "
+    "the exact interval by Mann and Whitney's distribution (Hodges and Lehmann 1963), which assumes that runs are "
+    "independent: take them in turns, one of A, one of B. Nothing is corrected for the number of figures."
 )
 _MOST_TOLD = 3
 
@@ -62,6 +67,7 @@ class Comparison:
     """All pairs, and what has none.
 
     Attributes:
+        num_a, num_b: results of each side, which are more than one where they lay in a folder.
         only_a, only_b: points that the other does not hold, in words.
         failed_b: points that A has measured and B could not, in words with the reason.
     """
@@ -73,18 +79,31 @@ class Comparison:
     only_b: tuple[str, ...]
     failed_b: tuple[str, ...]
 
+    @property
+    def num_a(self) -> int:
+        return 1 + len(self.a.points[0].again)
+
+    @property
+    def num_b(self) -> int:
+        return 1 + len(self.b.points[0].again)
+
+    @property
+    def method(self) -> str:
+        """How ratios and intervals were made, in words."""
+        return _OF_ONE if self.num_a == self.num_b == 1 else _OF_SEVERAL
+
     def to_json(self) -> dict[str, Any]:
         """Plain data, every figure."""
 
-        def origin(result: Result) -> dict[str, Any]:
+        def origin(result: Result, num_results: int) -> dict[str, Any]:
             told = result.origin
-            names = ("path", "command", "date", "device", "versions", "model", "sha256")
-            return {name: getattr(told, name) for name in names}
+            names = ("path", "command", "date", "device", "versions", "model", "sha256", "graph")
+            return {"num_results": num_results, **{name: getattr(told, name) for name in names}}
 
         return {
-            "a": origin(self.a),
-            "b": origin(self.b),
-            "method": METHOD,
+            "a": origin(self.a, self.num_a),
+            "b": origin(self.b, self.num_b),
+            "method": self.method,
             "pairs": [asdict(pair) for pair in self.pairs],
             "only_a": list(self.only_a),
             "only_b": list(self.only_b),
@@ -93,7 +112,7 @@ class Comparison:
 
 
 def compare(a: Result, b: Result, *, anyway: bool = False) -> Comparison:
-    """Compare two results.
+    """Compare two results, or two times several (`read_repeated`).
 
     Points are matched by what is not the same for all points of A, or of B: the others are what is compared.
 
@@ -163,19 +182,24 @@ def _lost(point: Measured, missing: Sequence[Missing], names: Sequence[str]) -> 
 
 def _pair(a: Measured, b: Measured, name: str) -> Pair:
     models = [] if a.origin.sha256 == b.origin.sha256 else [("model", a.origin.model, b.origin.model)]
+    models += _differences({"graph": a.origin.graph or "none"}, {"graph": b.origin.graph or "none"})
     harness = _differences({"harness": a.harness}, {"harness": b.harness})
     versions, run_on = _differences(a.origin.versions, b.origin.versions), _differences(a.run_on, b.run_on)
     differs = [*models, *versions, *run_on, *harness]
-    warnings = [
-        f"{side}: {warning}"
-        for side, point in (("A", a), ("B", b))
-        for warning in (*point.warnings, *([point.busy] if point.busy else []))
-        if not warning.startswith("successive latencies correlate")  # as the blocks here account for
-    ]
+    warnings = dict.fromkeys(f"{side}: {words}" for side, point in (("A", a), ("B", b)) for words in _spoilt(point))
     prefix = f"{name}: " if name else ""
     not_same = [f"{prefix}{words}" for words in map(_in_words, _not_same(a, b))]
     not_same += map(_in_words, _differences(a.origin.machine, b.origin.machine))
     return Pair(name, tuple(map(_in_words, differs)), tuple(not_same), tuple(warnings), tuple(figures_of(a, b)))
+
+
+def _spoilt(point: Measured) -> list[str]:
+    """What may have spoilt one of its measurements."""
+    told = [
+        each for point in (point, *point.again) for each in (*point.warnings, *([point.busy] if point.busy else []))
+    ]
+    # as the blocks account for, or that there are several results
+    return [each for each in told if not each.startswith("successive latencies correlate")]
 
 
 def _not_same(a: Measured, b: Measured) -> list[tuple[str, str, str]]:

@@ -27,7 +27,8 @@ def energy_of(
     start_s, stop_s, num_items = marks["start_s"], marks["stop_s"], marks["num_items"]
     energy_j = recording.energy_j(start_s, stop_s)
     if energy_j is None:
-        return None, recording.not_measured.get("power", "too few readings of the sensors in this time")
+        why = "too few readings of the sensors in this time, or none that moved"
+        return None, recording.not_measured.get("power", why)
     whole = {"energy_j": energy_j, "above_idle_j": net_energy_j(recording, start_s, stop_s, idle_mw)}
 
     def over(number: float) -> dict[str, float | None]:

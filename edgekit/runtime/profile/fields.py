@@ -42,9 +42,18 @@ class Fields:
     def number_or_none(self, name: str) -> float | None:
         return None if self._get(name) is None else self.number(name)
 
+    def above_0_or_none(self, name: str) -> float | None:
+        value = self.number_or_none(name)
+        return value if value is None or value > 0 else self._fail(name, "a number above 0", value)
+
     def whole(self, name: str) -> int:
         value = self._get(name)
         return value if isinstance(value, int) and _is_number(value) else self._fail(name, "a whole number", value)
+
+    def count(self, name: str) -> int:
+        """Of what there is at least one."""
+        value = self.whole(name)
+        return value if value > 0 else self._fail(name, "a whole number of 1 or more", value)
 
     def whole_or_none(self, name: str) -> int | None:
         return None if self._get(name) is None else self.whole(name)

@@ -27,14 +27,15 @@ _ORT_TYPES = {
     "double": "float64",
     "float": "float32",
     "float16": "float16",
-    **{f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+    **{name: name for name in ("int8", "int16", "int32", "int64", "uint8")},
 }
 _OPENVINO_TYPES = {
     "boolean": "bool",
     "f64": "float64",
     "f32": "float32",
     "f16": "float16",
-    **{f"{sign}{bits}": f"{'u' * (sign == 'u')}int{bits}" for sign in ("i", "u") for bits in (8, 16, 32, 64)},
+    **{f"i{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
+    "u8": "uint8",
 }
 
 
@@ -156,7 +157,7 @@ def _signature(fed: Fed, outputs: Sequence[str]) -> Signature:
 
 def _dtype(found: str | None, name: str, kind: str) -> str:
     if found is None:
-        raise UsageError(f"expected inputs of numbers that NumPy has, {name} is {kind}")
+        raise UsageError(f"expected inputs of {', '.join(sorted(_ORT_TYPES.values()))}; {name} is {kind}")
     return found
 
 
@@ -185,10 +186,12 @@ def kind_of(path: Path) -> str:
     """What a file is, by its suffix.
 
     Raises:
-        UsageError: no such file, or of another suffix.
+        UsageError: no such file, of another suffix, or one whose name is no text.
     """
     if path.suffix not in KINDS:
         raise unknown("bundle's folder or a file with a suffix", path.suffix or path.name, KINDS)
     if not path.is_file():
         raise UsageError(f"expected a model at {path}, there is no such file")
+    if any("\udc80" <= letter <= "\udcff" for letter in str(path)):  # bytes that are none, which no library opens
+        raise UsageError(f"expected a model whose name is text in UTF-8, received {str(path)!r}", hint="rename it")
     return KINDS[path.suffix]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,8 @@ from edgekit.core.signature import Dim, Signature
 from edgekit.runtime.profile.given import InputSpec, Shape, read_data, read_shapes, read_sizes, read_values
 from edgekit.runtime.profile.point import Point
 
-_BATCH = re.compile(r"n|b|bs|batch.*", re.IGNORECASE)
+_BATCH = re.compile(r"batch.*", re.IGNORECASE)
+_BATCH_IF_FIRST = re.compile(r"n|b|bs", re.IGNORECASE)
 _MASK = re.compile(r"mask", re.IGNORECASE)
 _LENGTH = re.compile(r"length|(?:^|[^a-z])lens?(?:$|[^a-z])", re.IGNORECASE)
 
@@ -70,6 +73,10 @@ def feed_bundle(signature: Signature, point: Point, steps: int | None) -> Fed:
     if steps is not None:
         sizes[time_axis(signature).name] = steps
     fed = _feed(specs_of(signature), sizes, point, signature.dims)
+    if signature.batch is not None:
+        _hold_to("--batch", point.batch, signature.batch.name, fed)
+    if steps is not None:
+        _hold_to("--length", steps, time_axis(signature).name, fed)
     items = 1 if signature.batch is None else fed.sizes[signature.batch.name]
     return Fed(fed.arrays, fed.described, items, fed.sizes)
 
@@ -91,20 +98,22 @@ def time_axis(signature: Signature) -> Dim:
 
 
 def feed_foreign(specs: Sequence[InputSpec], point: Point) -> Fed:
-    """What another's model is fed. Axes called batch are 1 where nothing else is said; no other size is guessed.
+    """What another's model is fed. Axes called batch, or n where they stand first, are 1 where nothing else is said; no
+    other size is guessed.
 
     Raises:
         UsageError: a size or a value is missing, or does not fit; says which flags give it.
     """
     named = {axis for spec in specs for axis in spec.shape if isinstance(axis, str)}
-    batches = {axis for axis in named if _BATCH.fullmatch(axis)}
+    firsts = {spec.shape[0] for spec in specs if spec.shape}
+    batches = {axis for axis in named if _BATCH.fullmatch(axis) or (axis in firsts and _BATCH_IF_FIRST.fullmatch(axis))}
     sizes = dict.fromkeys(batches, 1 if point.batch is None else point.batch)
     if point.batch is not None and not batches:
         specs = [_with_batch(spec, point.batch) for spec in specs]
     if point.length is not None:
         # one besides the batch's
         others = sorted(named - batches)
-        if len(others) != 1 or not point.length.isdigit():
+        if len(others) != 1 or not point.length.isdecimal() or int(point.length) < 1:
             told = f"{', '.join(others) or 'no named axis'} besides the batch's"
             raise UsageError(
                 f"expected --length as a number of steps of the one axis besides the batch's, received "
@@ -113,8 +122,20 @@ def feed_foreign(specs: Sequence[InputSpec], point: Point) -> Fed:
             )
         sizes[others[0]] = int(point.length)
     fed = _feed(specs, sizes, point)
+    for axis in sorted(batches):
+        _hold_to("--batch", point.batch, axis, fed)
+    if point.length is not None:
+        _hold_to("--length", int(point.length), others[0], fed)
     counted = [fed.sizes[axis] for axis in sorted(batches)]
     return Fed(fed.arrays, fed.described, counted[0] if counted else point.batch or 1, fed.sizes)
+
+
+def _hold_to(option: str, asked: int | None, axis: str, fed: Fed) -> None:
+    """What is told of a size twice must be the same: results are told apart by one of both."""
+    if asked is not None and fed.sizes[axis] != asked:
+        raise UsageError(
+            f"expected one size of {axis}, received {asked} by {option}, {fed.sizes[axis]} by --dim, --input or --data"
+        )
 
 
 def _with_batch(spec: InputSpec, batch: int) -> InputSpec:
@@ -147,6 +168,12 @@ def _feed(
         for axis in spec.shape:
             if dims is not None and isinstance(axis, str):
                 dims[axis].check(sizes[axis], spec.name)
+    for spec in specs:
+        whole = [size for size in shapes[spec.name] if size is not None]
+        if 0 in whole:
+            raise UsageError(f"expected sizes of 1 or more for {spec}, received {'x'.join(map(str, whole))}")
+        if math.prod(whole) * np.dtype(spec.dtype).itemsize > sys.maxsize:
+            raise MemoryError  # NumPy would say that it is no shape
     random = np.random.default_rng(point.seed)
     arrays, described = {}, []
     for spec in specs:
@@ -191,7 +218,9 @@ def _shape(spec: InputSpec, given: Shape | None, sizes: Mapping[str, int]) -> tu
     """Sizes of all axes; None of those that nobody has told."""
     if given is None:
         return tuple(axis if isinstance(axis, int) else sizes.get(axis or "") for axis in spec.shape)
-    fits = len(given) == len(spec.shape) and all(
+    # ONNX Runtime tells no axes of a scalar, nor of an input that may have any
+    fits = not spec.shape or len(given) == len(spec.shape)
+    fits = fits and all(
         size == axis or (isinstance(axis, str) and size == sizes[axis]) or axis is None
         for axis, size in zip(spec.shape, given)
     )

@@ -20,6 +20,8 @@ from edgekit.runtime.session import CheckedSession
 
 _MIN_RUNS, _MAX_RUNS, _BUDGET_S = 3, 20, 2.0
 _MODULES_KNOWN = 0.5
+_HOLDING = ("Loop", "If", "Scan", "BeamSearch", "GreedySearch", "Sampling", "WhisperBeamSearch")
+"""Operators with a graph inside, ONNX's and ONNX Runtime's own."""
 
 
 @dataclass(frozen=True)
@@ -137,8 +139,8 @@ def _by_onnxruntime(what: Timeable) -> LayerTimes:
 def layers_of_onnxruntime(events: Sequence[Mapping[str, Any]], num_runs: int) -> LayerTimes:
     """What its profiling file holds of the last `num_runs` runs; times there are whole microseconds.
 
-    A node with a graph inside (Loop, If, Scan) holds the time of the nodes inside, which are named as well: those that
-    began within it are left out.
+    A node with a graph inside, as a loop, holds the time of the nodes inside, which are named as well: those that began
+    within it are left out.
     """
     runs = sorted((e for e in events if e.get("name") == "model_run"), key=lambda e: e["ts"])[-num_runs:]
     if not runs:
@@ -151,7 +153,7 @@ def layers_of_onnxruntime(events: Sequence[Mapping[str, Any]], num_runs: int) ->
         if event["ts"] + event["dur"] <= end:
             continue
         arguments = event["args"]
-        if arguments["op_name"] in ("Loop", "If", "Scan"):
+        if arguments["op_name"] in _HOLDING:
             end = event["ts"] + event["dur"]
         name = event["name"].removesuffix("_kernel_time")
         times[name, arguments["op_name"], arguments.get("provider", "")] += event["dur"]

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from edgekit.core.errors import UnavailableError
+from edgekit.core.errors import BackendError
 from edgekit.devices.loadgen import ask_by_loadgen, installed, loadgen_overhead_us
 from edgekit.devices.memory import gpu_memory_mib, peak_memory_mib, resident_memory_mib
 from edgekit.devices.percentiles import Distribution, Percentile, describe, percentile_of
@@ -85,16 +85,16 @@ def measure_point(
     memory["gpu_mib"] = gpu_mib
     if why is not None:
         not_measured["memory.gpu_mib"] = why
+    subject.close()  # so that there is room for the session that times layers
     layers = None
     if point.layers:
         report("timing layers")
         try:
             layers = subject.layers().to_json()
-        except UnavailableError as error:
+        except BackendError as error:  # what was measured until here stays
             not_measured["layers"] = error.message
     else:
         not_measured["layers"] = "not asked for (--layers)"
-    subject.close()
     items = answered.num_calls * subject.items
     if subject.no_audio is not None:
         not_measured["rtf"] = subject.no_audio

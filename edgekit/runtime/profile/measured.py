@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,7 @@ class Origin:
         path: of the file.
         device: the machine in words.
         machine: of it what makes figures comparable, by name.
-        model: its name in words; `sha256` tells it from others.
+        model: its name in words; `sha256`, and of a bundle its `graph`, tell it from others.
     """
 
     path: str
@@ -36,6 +37,7 @@ class Origin:
     versions: Mapping[str, str]
     model: str
     sha256: str
+    graph: str | None
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Measured:
         memory_read: when, as "after the scenario".
         cold_starts_s: of each fresh process from its making to the first answer.
         energy_j: of an item, by `energy_by`.
+        again: the same as further results have measured it (`repeated.py`).
     """
 
     origin: Origin
@@ -119,6 +122,7 @@ class Measured:
     sensed: Sensed
     warnings: tuple[str, ...]
     not_measured: Mapping[str, str]
+    again: tuple[Measured, ...] = ()
 
     @property
     def length(self) -> str | None:
@@ -152,6 +156,16 @@ class Result:
     origin: Origin
     points: tuple[Measured, ...]
     missing: tuple[Missing, ...]
+
+
+def merged(groups: Sequence[Group]) -> list[Group]:
+    """Modules that differ in numbers alone, as the blocks of an encoder, as one; the longest first."""
+    found: dict[str, Group] = {}
+    for group in groups:
+        name = re.sub(r"(?<=\.)\d+(?=\.|$)", "*", group.name)
+        one = found.get(name, Group(name, 0.0, 0.0, 0))
+        found[name] = Group(name, one.ms + group.ms, one.share + group.share, one.num_nodes + group.num_nodes)
+    return sorted(found.values(), key=lambda group: -group.ms)
 
 
 def describe_asked(asked: Asked) -> str:

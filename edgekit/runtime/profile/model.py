@@ -13,8 +13,8 @@ import numpy as np
 
 from edgekit.core.bundle import MANIFEST, Bundle, open_bundle
 from edgekit.core.errors import UsageError
-from edgekit.core.files import sha256_of
 from edgekit.runtime.backends.base import Session, SessionOptions
+from edgekit.runtime.profile.files import describe_files
 from edgekit.runtime.profile.foreign import kind_of, open_foreign, openvino_files
 from edgekit.runtime.profile.inputs import Fed, feed_bundle, time_axis
 from edgekit.runtime.profile.layers import LayerTimes, Timeable, time_layers
@@ -71,13 +71,11 @@ def describe_model(point: Point) -> dict[str, Any]:
     """What the result says of the model: its kind, where it lies, its SHA-256 (of a bundle: of its core) and size.
 
     Raises:
-        EdgekitError: there is no such model.
+        EdgekitError: there is no such model, or it cannot be read.
     """
     path = Path(point.model)
     if not is_bundle(path):
-        kind, data = kind_of(path), path.with_suffix(".bin")
-        size = path.stat().st_size + (data.stat().st_size if kind == "openvino" and data.is_file() else 0)
-        return {"kind": kind, "path": point.model, "sha256": sha256_of(path), "num_bytes": size}
+        return {"kind": kind_of(path), "path": point.model, **describe_files(path)}
     bundle = open_bundle(path)
     manifest = bundle.manifest
     return {

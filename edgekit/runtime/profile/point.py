@@ -9,6 +9,8 @@ from typing import Literal
 from edgekit.core.errors import UsageError
 from edgekit.devices.scenarios import SCENARIOS, Load
 
+_LONGEST_S, _MOST = 1e6, 1e9
+
 
 @dataclass(frozen=True)
 class Point:
@@ -75,6 +77,18 @@ class Point:
         Raises:
             UsageError: a scenario without what it needs, or a number out of range.
         """
+        for name, least, most in (
+            ("threads", 1, _MOST),
+            ("batch", 1, _MOST),
+            ("cold_starts", 0, _MOST),
+            ("duration_s", 0, _LONGEST_S),
+            ("warm_up_limit_s", 0, _LONGEST_S),
+            ("idle_s", 0, _LONGEST_S),
+            ("median_width", 0, _MOST),
+        ):
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise UsageError(f"expected {name} from {least} to {most:g}, received {value:g}")
         if self.scenario == "server" and (self.qps is None or self.bound_ms is None):
             raise UsageError(
                 "expected a rate of queries and a bound of their latency for the scenario server, received "

@@ -90,9 +90,11 @@ def block_length(samples: np.ndarray) -> int:
     Politis and White 2004, section 3.2, with their constants; of the samples' ranks.
     """
     num = len(samples)
-    ranks = np.argsort(np.argsort(samples, kind="stable"), kind="stable").astype(np.float64)
     if num < 10 or not np.ptp(samples):
         return 1
+    _, places, counts = np.unique(samples, return_inverse=True, return_counts=True)
+    # of equal samples, as of a clock that ticks slowly, the mean rank: in the order of time they would seem to drift
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]
     transformed = np.fft.rfft(ranks - ranks.mean(), 2 * num)
     covariances = np.fft.irfft(transformed * transformed.conj())[:num] / num
     window = max(5, math.ceil(math.sqrt(math.log10(num))))

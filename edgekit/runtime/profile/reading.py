@@ -37,7 +37,10 @@ def _origin(result: Fields, path: str) -> Origin:
     names = ", ".join(machine.texts("gpus")) if isinstance(gpus, list) else ""
     same = {name: machine.text(name) for name in ("cpu", "architecture")}
     same |= {"jetson": jetson or "none", "num_cpus": str(machine.whole("num_cpus")), "gpus": names or "none"}
+    mode = machine.data.get("power_mode")
+    same |= {"power mode": mode if isinstance(mode, str) else "none", "clocks": _clocks(machine)}
     told = [jetson or machine.text("cpu"), f"{machine.whole('num_cpus')} processors", *([names] if names else [])]
+    told += [f"power mode {mode}"] if isinstance(mode, str) else []
     kind, where = model.text("kind"), model.text("path")
     name = f"{model.text('family')} {model.text('variant')}, {where}" if kind == "bundle" else where
     return Origin(
@@ -50,7 +53,20 @@ def _origin(result: Fields, path: str) -> Origin:
         versions={"system": machine.text("system"), **result.texts_by_name("versions")},
         model=name,
         sha256=model.text("sha256"),
+        graph=model.text("graph") if kind == "bundle" else None,
     )
+
+
+def _clocks(machine: Fields) -> str:
+    """Between which limits the clocks may move, in words."""
+    if machine.data.get("clocks") is None:
+        return "not told"
+    told = [
+        f"{clock.text('name')} {clock.number('min_mhz'):g} to {clock.number('max_mhz'):g} MHz "
+        f"by {clock.text_or_none('governor') or 'an unknown governor'}"
+        for clock in machine.parts("clocks")
+    ]
+    return ", ".join(told) or "not told"
 
 
 def _point(point: Fields, origin: Origin) -> Measured:
@@ -77,8 +93,8 @@ def _point(point: Fields, origin: Origin) -> Measured:
             "threads": "default" if threads is None else str(threads),
         },
         inputs=tuple(_input(each) for each in point.parts("inputs")),
-        items_per_call=point.whole("items_per_call"),
-        audio_s=point.number_or_none("audio_s"),
+        items_per_call=point.count("items_per_call"),
+        audio_s=point.above_0_or_none("audio_s"),
         load=_asked_of_it(scenario),
         num_queries=scenario.whole("num_queries"),
         latencies_ms=None if offline else samples_ms,

@@ -18,8 +18,11 @@ import edgekit
 from edgekit.core.errors import BackendError, EdgekitError, UsageError
 from edgekit.core.files import write_atomic
 from edgekit.core.settings import settings_to_dict
+from edgekit.devices.clocks import read_clocks
+from edgekit.devices.jetson import probe_jetson
 from edgekit.devices.probe import probe_machine
 from edgekit.runtime import cuda
+from edgekit.runtime.profile.fields import Fields
 from edgekit.runtime.profile.model import describe_model
 from edgekit.runtime.profile.point import Point
 
@@ -46,6 +49,9 @@ def head(point: Point, command: str) -> dict[str, Any]:
         machine["gpus"] = [gpu.name for gpu in cuda.devices()]
     except BackendError as error:
         machine["gpus"] = error.message
+    jetson = probe_jetson()
+    machine["power_mode"] = None if jetson is None else jetson.power_mode or f"not known: {jetson.no_power_mode}"
+    machine["clocks"] = [asdict(clock) for clock in read_clocks()]
     return {
         "schema": SCHEMA,
         "kind": "edgekit-profile",
@@ -122,14 +128,20 @@ def check_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) ->
 
     Raises:
         UsageError: another model, machine or setting; says which.
+        EdgekitError: `before` lacks one of them.
     """
-    pairs = [("model", key, before["model"], now["model"]) for key in ("kind", "sha256", "graph")]
-    pairs += [("settings", key, before["settings"], now["settings"]) for key in now["settings"]]
-    pairs += [("machine", "cpu", before["machine"], now["machine"])]
-    pairs += [("versions", key, before["versions"], now["versions"]) for key in now["versions"]]
-    for where, key, old, new in pairs:
-        if old.get(key) != new.get(key):
-            raise UsageError(
-                f"expected {where}.{key} as in {path}, {old.get(key)!r}; received {new.get(key)!r}",
-                hint="another --out begins anew",
-            )
+    fields = Fields(before, str(path), schema="docs/profile.schema.json")
+    keys = {
+        "model": ("kind", "sha256", "graph"),
+        "settings": tuple(now["settings"]),
+        "machine": tuple(key for key in now["machine"] if key != "memory_mib"),
+        "versions": tuple(now["versions"]),
+    }
+    for where, names in keys.items():
+        old, new = fields.part(where).data, now[where]
+        for key in names:
+            if old.get(key) != new.get(key):
+                raise UsageError(
+                    f"expected {where}.{key} as in {path}, {old.get(key)!r}; received {new.get(key)!r}",
+                    hint="another --out begins anew",
+                )

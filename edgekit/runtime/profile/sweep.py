@@ -11,8 +11,10 @@ from typing import Any
 from edgekit.core.errors import UsageError
 from edgekit.devices.recording import Recorder
 from edgekit.runtime.profile.energy import energy_of, idle_power_mw
+from edgekit.runtime.profile.measured import Asked
 from edgekit.runtime.profile.point import Point
 from edgekit.runtime.profile.processes import cold_start, run
+from edgekit.runtime.profile.reading import read_measured
 from edgekit.runtime.profile.result import check_same, head, load_average, now, read_result, write_result
 
 Report = Callable[[int, int, str], None]
@@ -47,12 +49,13 @@ def profile(
         EdgekitError: there is no such model, or `out` cannot be gone on with or written.
         UsageError: the only point has options that do not fit the model.
     """
-    result = {**head(points[0], command), "points": []}
+    result: dict[str, Any] = {**head(points[0], command), "points": []}
+    known: list[Asked] = []
     if resume and out is not None and out.exists():
-        before = read_result(out)
+        before, read = read_result(out), read_measured(out)
         check_same(out, before, result)
         result = before
-    known = [point["asked"] for point in result["points"]]
+        known = [*(point.asked for point in read.points), *(point.asked for point in read.missing)]
     for index, point in enumerate(points, start=1):
         if point.asked in known:
             report(index, len(points), "is there already")
@@ -86,10 +89,11 @@ def measure(point: Point, report: Callable[[str], None]) -> tuple[dict[str, Any]
     marks = measured.pop("marks")
     measured["energy"], why = energy_of(outcome.recording, idle_mw, marks, measured["audio_s"])
     _note(measured, "energy", why)
+    if measured["energy"] is not None and idle_mw is None:
+        _note(measured, "energy.above_idle_j", "the idle power was not measured: --set idle_s=3")
     measured["recording"] = outcome.recording.to_json()
     measured["warnings"] += outcome.recording.warnings
     return measured, None
-    return measured
 
 
 def _note(measured: dict[str, Any], what: str, why: str | None) -> None:

@@ -181,6 +181,8 @@ def result(*points: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "jetson": None,
         "memory_mib": 8000,
         "gpus": [],
+        "power_mode": None,
+        "clocks": [],
     } | changes.pop("machine", {})
     versions = {"python": "3.11.0", "edgekit": "0.1.0", "numpy": "2.0.0"} | changes.pop("versions", {})
     return {

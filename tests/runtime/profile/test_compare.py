@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -129,6 +130,21 @@ def test_another_machine_is_refused_and_another_kernel_is_what_is_compared(compa
         compared(*points, machine={"cpu": "Another", "num_cpus": 8})
     (pair,) = compared(*points, machine={"system": "Linux 6.2"}, versions={"numpy": "2.1.0"}).pairs
     assert pair.differs == ("system: Linux 6.1 in A, Linux 6.2 in B", "numpy: 2.0.0 in A, 2.1.0 in B")
+
+
+def test_a_jetsons_power_mode_and_clocks_are_part_of_the_machine(compared: Any, made: ModuleType) -> None:
+    clock = {"name": "cpu 0-3", "kind": "cpu", "governor": "schedutil", "min_mhz": 100.0, "highest_mhz": None}
+    points, quiet = [made.point()], {"power_mode": "15W", "clocks": [clock | {"max_mhz": 1500.0}]}
+    told = re.escape(
+        "power mode: none in A, 15W in B; clocks: not told in A, cpu 0-3 100 to 1500 MHz by schedutil in B"
+    )
+    with pytest.raises(UsageError, match=told):
+        compared(points, points, machine=quiet)
+
+
+def test_another_graph_of_the_same_bundle_is_told(compared: Any, made: ModuleType) -> None:
+    (pair,) = compared([made.point()], [made.point()], model={"graph": "stream"}).pairs
+    assert pair.differs == ("graph: infer in A, stream in B",)
 
 
 def test_what_ran_may_differ(compared: Any, made: ModuleType) -> None:

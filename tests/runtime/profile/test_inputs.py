@@ -102,6 +102,30 @@ def test_axes_without_names_need_whole_shapes() -> None:
         feed_foreign(fixed, point(batch=2))
 
 
+def test_a_letter_is_the_batch_only_where_it_stands_first() -> None:
+    with pytest.raises(UsageError, match="expected a size for every dynamic axis") as caught:
+        feed_foreign([InputSpec("x", "float32", (1, 80, "N"))], point())
+    assert caught.value.hint == "--dim N=SIZE"
+    fed = feed_foreign([InputSpec("x", "float32", ("T", "batch_size"))], point(batch=3, dims=("T=7",)))
+    assert (fed.items, fed.arrays["x"].shape) == (3, (7, 3))
+
+
+def test_a_size_that_is_told_twice_must_be_the_same() -> None:
+    assert feed_foreign(SPEECH, point(batch=2, length="30", dims=("batch=2", "frames=30"))).items == 2
+    with pytest.raises(UsageError, match=re.escape("expected one size of batch, received 2 by --batch, 3 by --dim")):
+        feed_foreign(SPEECH, point(batch=2, dims=("batch=3", "frames=30")))
+    with pytest.raises(UsageError, match=re.escape("expected one size of frames, received 9 by --length, 30 by --dim")):
+        feed_foreign(SPEECH, point(length="9", shapes=("feats=1x30x80",)))
+
+
+def test_sizes_that_no_memory_holds_and_none_at_all(tmp_path: Path) -> None:
+    with pytest.raises(MemoryError):
+        feed_foreign(SPEECH, point(length="99999999999999999999"))
+    np.savez(tmp_path / "none.npz", feats=np.zeros((1, 0, 80), np.float32))
+    with pytest.raises(UsageError, match=r"expected sizes of 1 or more for feats: .*received 1x0x80"):
+        feed_foreign(SPEECH, point(data=str(tmp_path / "none.npz")))
+
+
 def test_what_counts_something_is_not_guessed() -> None:
     specs = [
         InputSpec("x", "float32", ("N", 9)),
@@ -153,12 +177,14 @@ WRONG = {
     "values": ("kind=1.5", "expected a value of int64 for --value kind, received '1.5'"),
     "values ": ("kind=99999999999999999999", "expected a value of int64"),
     "length": ("3s", "expected --length as a number of steps"),
+    "length ": ("0", "expected --length as a number of steps"),
+    "length  ": ("\u00b2", "expected --length as a number of steps"),
 }
 
 
 @pytest.mark.parametrize("field", WRONG)
 def test_what_does_not_fit_is_refused(field: str) -> None:
     given, message = WRONG[field]
-    changes: dict[str, Any] = {"length": given} if field == "length" else {field.strip(): (given,)}
+    changes: dict[str, Any] = {"length": given} if field.strip() == "length" else {field.strip(): (given,)}
     with pytest.raises(UsageError, match=re.escape(message)):
         feed_foreign(SPEECH, point(**{"dims": ("frames=30",), **changes} if field == "values" else changes))

@@ -53,6 +53,11 @@ def test_onnxruntimes_file_is_read_of_the_last_runs() -> None:
     ]
 
 
+def test_a_search_of_onnxruntimes_own_holds_its_decoder() -> None:
+    events = [run(0, 100), node("search", "BeamSearch", 1, 90), node("decoder/MatMul_0", "MatMul", 10, 40)]
+    assert [layer.name for layer in layers_of_onnxruntime(events, 1).layers] == ["search"]
+
+
 def test_without_names_there_are_no_modules() -> None:
     events = [run(0, 10), node("node_MatMul_3", "MatMul", 1, 8), node("a/Add_0", "Add", 9, 1)]
     assert layers_of_onnxruntime(events, 1).by_module() is None

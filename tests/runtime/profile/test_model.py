@@ -25,7 +25,7 @@ Quick = Callable[..., Point]
 
 def test_a_bundles_graph_is_measured(quick: Quick, toy_bundle: Path) -> None:
     steps: list[str] = []
-    asked = {"batch": 2, "layers": True, "bound_ms": 1e6, "bound_percentile": 50.0}
+    asked = {"batch": 2, "layers": True, "bound_ms": 1e6, "bound_percentile": 50.0, "min_queries": 20}
     told = measure_point(quick(toy_bundle, length="1s", **asked), steps.append)
     assert steps == ["loading", "warming up", "measuring single-stream", "timing layers"]
     assert told["session"]["backend"] == "onnxruntime"
@@ -173,6 +173,53 @@ def test_a_wrong_type_of_input_is_named(quick: Quick, tmp_path: Path) -> None:
     text = "g (string[N] words) => (string[N] out) { out = Identity (words) }"
     model = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : 17]> {text}')
     onnx.save(model, path)
-    message = "expected inputs of numbers that NumPy has, words is tensor(string)"
-    with pytest.raises(UsageError, match=re.escape(message)):
+    message = "expected inputs of bool, float16, float32, float64, int16, int32, int64, int8, uint8; words is tensor("
+    with pytest.raises(UsageError, match=re.escape(message + "string)")):
         open_subject(quick(path))
+    model = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : 17]> {text.replace("string", "uint64")}')
+    onnx.save(model, path)
+    with pytest.raises(UsageError, match=re.escape(message + "uint64)")):
+        open_subject(quick(path))
+
+
+def test_a_name_that_is_no_text_is_told(quick: Quick, foreign: Path) -> None:
+    path = foreign.with_name("model\udcff.onnx")
+    try:
+        foreign.rename(path)
+    except OSError:
+        pytest.skip("this system has no such names")
+    with pytest.raises(UsageError, match="expected a model whose name is text in UTF-8") as caught:
+        describe_model(quick(path))
+    assert caught.value.hint == "rename it"
+
+
+def test_an_input_of_any_rank_may_be_given_a_shape(quick: Quick, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="writes a model")
+    told = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in ("x", "y")]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", told[:1], told[1:])
+    path = tmp_path / "any.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9), path)
+    subject = open_subject(quick(path, shapes=("x=2x3",)))
+    assert subject.inputs[0]["shape"] == [2, 3]
+    subject.call()
+    subject.close()
+
+
+def test_layers_that_cannot_be_timed_lose_nothing_else(
+    quick: Quick, toy_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(what: object) -> None:
+        raise BackendError("there is no room for its file")
+
+    monkeypatch.setattr("edgekit.runtime.profile.model.time_layers", full)
+    told = measure_point(quick(toy_bundle, layers=True))
+    assert (told["layers"], told["not_measured"]["layers"]) == (None, "there is no room for its file")
+    assert told["samples_ms"]
+
+
+def test_a_length_that_is_told_twice_must_be_the_same(quick: Quick, toy_bundle: Path) -> None:
+    """Otherwise the real-time factor would be that of another length."""
+    with pytest.raises(UsageError, match="expected one size of time, received 16000 by --length, 8000 by --dim"):
+        open_subject(quick(toy_bundle, length="1s", dims=("time=8000",)))
+    with pytest.raises(UsageError, match="expected one size of batch, received 2 by --batch, 3 by --dim"):
+        open_subject(quick(toy_bundle, batch=2, dims=("batch=3",)))

@@ -56,6 +56,9 @@ def test_blocks_are_as_long_as_samples_hang_together() -> None:
     assert block_length(np.ones(400)) == 1
     assert 1 < block_length(np.arange(400.0)) <= 60
     assert [block_length(np.arange(1.0, num + 1)) for num in (1, 2, 9)] == [1, 1, 1]
+    ticks = [np.round(10 * drifting(2000, 0.0, seed) / 12) for seed in range(10)]
+    assert max(len(np.unique(each)) for each in ticks) < 10
+    assert np.median([block_length(each) for each in ticks]) <= 5, "a clock that ticks slowly is no drift"
 
 
 def test_independent_blocks_would_tell_too_much(monkeypatch: pytest.MonkeyPatch) -> None:

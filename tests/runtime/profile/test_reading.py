@@ -95,6 +95,8 @@ def test_what_is_no_result_is_said(text: str, told: str, tmp_path: Path) -> None
         (("points", 0, "samples_ms"), [], "expected numbers above 0 at points[0].samples_ms of "),
         (("points", 0, "memory", "peak_mib"), 10**400, "expected a finite number at points[0].memory.peak_mib of "),
         (("points", 0, "items_per_call"), 1.5, "expected a whole number at points[0].items_per_call of "),
+        (("points", 0, "items_per_call"), 0, "expected a whole number of 1 or more at points[0].items_per_call of "),
+        (("points", 0, "audio_s"), 0, "expected a number above 0 at points[0].audio_s of "),
         (("points", 0, "session"), None, "expected an object at points[0].session of "),
         (("points", 1, "reason"), None, "expected a text at points[1].reason of "),
         (("points", 0, "recording", "power_mw", "VDD_IN"), ["x"], "expected a list of finite numbers or null at "),

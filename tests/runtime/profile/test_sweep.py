@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from edgekit.core.errors import EdgekitError, UsageError
+from edgekit.core.settings import settings_to_dict
 from edgekit.devices.loadgen import installed
 from edgekit.runtime.profile import processes
 from edgekit.runtime.profile.point import Point
@@ -170,6 +171,36 @@ def test_a_point_that_finds_no_memory_is_recorded_and_the_sweep_goes_on(foreign:
     first, too_large, last = json.loads(ran.stdout)
     assert first == last == ["measured", None]
     assert too_large == ["refused", "it needs more memory than this process may have"]
+
+
+def test_a_process_ends_with_the_one_that_started_it(quick: Quick, toy_bundle: Path) -> None:
+    """As where a sweep is killed: what measures next would be measured beside it."""
+    command = [sys.executable, "-m", "edgekit.runtime.profile.child", "measure"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps(settings_to_dict(quick(toy_bundle, duration_s=3600.0))).encode() + b"\n")
+        process.stdin.flush()
+        while not json.loads(process.stdout.readline()).get("recorded"):
+            pass
+        process.stdin.write(b"go on\n")
+        process.stdin.close()
+        assert process.wait(timeout=20) == 1
+
+
+def test_a_sweep_goes_on_with_a_whole_result_alone(quick: Quick, toy_bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "sweep.json"
+    whole = profile([quick(toy_bundle)], out=out)
+    for name in ("model", "settings", "machine", "versions"):
+        write_result(out, {key: value for key, value in whole.items() if key != name})
+        with pytest.raises(EdgekitError, match=f"expected a value at {name} of .*sweep.json, received 'nothing'"):
+            profile([quick(toy_bundle)], out=out, resume=True)
+    write_result(out, {**whole, "points": [{"state": "refused"}]})
+    with pytest.raises(EdgekitError, match=r"expected a value at points\[0\].asked of .*sweep.json"):
+        profile([quick(toy_bundle)], out=out, resume=True)
+    write_result(out, {**whole, "machine": {**whole["machine"], "power_mode": "15W"}})
+    with pytest.raises(UsageError, match=r"expected machine.power_mode as in .*, '15W'; received None"):
+        profile([quick(toy_bundle)], out=out, resume=True)
 
 
 def test_a_file_that_is_no_result_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""One chart as SVG that stands in a page: axes, lines, bands, bars, points, marks. Colours are the page's, by CSS."""
+"""One chart as SVG that stands in a page: axes, lines, bars, points, marks. Colours are the page's, by CSS."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Point = tuple[float, float]
 
 
 class Chart:
-    """A chart to draw on; what is drawn later lies above.
+    """A chart to draw on; what is drawn later lies above. A logarithmic axis says so.
 
     Args:
         title: for who cannot see it; `described` also how it was measured.
@@ -46,18 +46,17 @@ class Chart:
         self._axes(x_label, y_label)
 
     def line(self, points: Sequence[Point], series: int, *, dashed: bool = False, stepped: bool = False) -> None:
-        """A line through points, or in steps, each as high as the point at its beginning."""
+        """A line through points, or in steps, each as high as the point at its beginning.
+
+        Args:
+            dashed: as its series is, which tells lines without markers apart where colours do not.
+        """
         placed = [self._at(*point) for point in points]
         path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in placed)
         if stepped:
             path = "M{:.1f} {:.1f}".format(*placed[0]) + "".join(f"H{x:.1f}V{y:.1f}" for x, y in placed[1:])
         kind = "line dashed" if dashed else "line"
         self._add(f"<path class='{kind} {colour(series)}' d='{path}'/>")
-
-    def band(self, lower: Sequence[Point], upper: Sequence[Point], series: int) -> None:
-        """Between two lines over the same places."""
-        corners = " ".join(f"{x:.1f},{y:.1f}" for x, y in (self._at(*each) for each in (*lower, *reversed(upper))))
-        self._add(f"<polygon class='band {colour(series)}' points='{corners}'/>")
 
     def bars(self, edges: Sequence[float], heights: Sequence[float], series: int, told: Sequence[str]) -> None:
         """From edge to edge; `told` is what each says when it is pointed at."""
@@ -109,13 +108,15 @@ class Chart:
         """The drawing."""
         name = escape(self._title, quote=True)
         size = f"viewBox='0 0 {WIDTH} {self._height}' width='{WIDTH}' height='{self._height}'"
-        return f"<svg class=chart role=img aria-label='{name}' {size}>{self._head}{''.join(self._parts)}</svg>"
+        drawn = f"<svg class=chart role=img aria-label='{name}' {size}>{self._head}{''.join(self._parts)}</svg>"
+        return f"<div class=wide>{drawn}</div>"
 
     def _at(self, x: float, y: float) -> Point:
         across, up = self._x.at(x), self._y.at(y)
         return _LEFT + across * (WIDTH - _LEFT - _RIGHT), self._bottom - up * (self._bottom - self._top)
 
     def _axes(self, x_label: str, y_label: str) -> None:
+        x_label, y_label = _with_kind(x_label, self._x), _with_kind(y_label, self._y)
         right, middle = WIDTH - _RIGHT, (self._top + self._bottom) / 2
         for value, text in self._y.ticks:
             y = self._at(self._x.low, value)[1]
@@ -157,9 +158,9 @@ def colour(series: int) -> str:
 
 
 def marker(series: int, x: float, y: float, words: str = "") -> str:
-    """Of a series, whose colour another may have as well: round, then square, upright, tilted."""
+    """Of a series, in another shape than its neighbours and than those of its colour: 24 look different."""
     told = f"<title>{escape(words)}</title>" if words else ""
-    kind = series // NUM_COLOURS % 4
+    kind = (series + series // NUM_COLOURS) % 4
     if kind == 0:
         return f"<circle class=point cx='{x:.1f}' cy='{y:.1f}' r='4'>{told}</circle>"
     turned = f" transform='rotate(45 {x:.1f} {y:.1f})'" if kind == 2 else ""
@@ -174,11 +175,16 @@ def legend(names: Sequence[str], *, markers: bool = True) -> str:
         return ""
     items = "".join(
         f"<li><svg class='key {colour(series)}' viewBox='0 0 26 12' width=26 height=12>"
-        f"<path class='line {colour(series)}' d='M1 6H25'/>{marker(series, 13, 6) if markers else ''}</svg>"
+        f"<path class='line{'' if markers else ' dashed'} {colour(series)}' d='M1 6H25'/>"
+        f"{marker(series, 13, 6) if markers else ''}</svg>"
         f"{escape(name)}</li>"
         for series, name in enumerate(names)
     )
     return f"<ul class=legend>{items}</ul>"
+
+
+def _with_kind(label: str, scale: Scale) -> str:
+    return f"{label}, logarithmic" if label and scale.log else label
 
 
 def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:

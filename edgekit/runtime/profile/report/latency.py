@@ -34,7 +34,7 @@ def draw_histogram(each: Named) -> str | None:
     chart = Chart(
         f"Distribution of latencies, {each.title}",
         linear((low, high), num_ticks=8),
-        linear((0, int(counts.max())), zero=True, num_ticks=5),
+        linear((0, int(counts.max())), zero=True, whole=True, num_ticks=5),
         x_label="latency (ms)",
         y_label="queries",
         described="; ".join(sources([each])),
@@ -67,7 +67,7 @@ def draw_cumulative(points: Sequence[Named]) -> str | None:
         f"Share of queries below a latency, {', '.join(each.title for each in shown)}",
         logarithmic((low, high)) if wide else linear((low, high), num_ticks=8),
         linear((0, 100), zero=True, num_ticks=5),
-        x_label="latency (ms, logarithmic)" if wide else "latency (ms)",
+        x_label="latency (ms)",
         y_label="queries answered by then (%)",
         described="; ".join(sources(shown)),
         height=290,
@@ -83,7 +83,7 @@ def draw_cumulative(points: Sequence[Named]) -> str | None:
         known = [(one.value, one.q) for one in found if one.value is not None]
         chart.points(known, series, [f"{each.title}: p{q:g} {digits(value)} ms" for value, q in known])
     names = [each.title for each in shown] if len(shown) > 1 else [""]
-    note = "Dots are p50, p90 and p99, where there are samples enough to tell them."
+    note = "Markers are p50, p90 and p99, where there are samples enough to tell them."
     note = note if len(curves) > 1 else _percentiles_told(curves[0][0].point)
     return figure("Cumulative latencies", chart.svg() + legend(names), note, sources(shown))
 

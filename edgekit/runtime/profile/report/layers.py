@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from html import escape
 
-from edgekit.runtime.profile.measured import Group
+from edgekit.runtime.profile.measured import Group, merged
 from edgekit.runtime.profile.report.markup import bar, figure, table
 from edgekit.runtime.profile.report.words import Named, digits, sources
 
@@ -26,16 +25,6 @@ def draw_layers(each: Named) -> list[str]:
     if layers.by_module:
         shown.append(("Time by module", "module", merged(layers.by_module), f"A star is any number. {note}"))
     return [figure(title, _bars(kind, groups), told, sources([each])) for title, kind, groups, told in shown]
-
-
-def merged(groups: Sequence[Group]) -> list[Group]:
-    """Modules that differ in numbers alone, as the blocks of an encoder, as one; the longest first."""
-    found: dict[str, Group] = {}
-    for group in groups:
-        name = re.sub(r"(?<=\.)\d+(?=\.|$)", "*", group.name)
-        one = found.get(name, Group(name, 0.0, 0.0, 0))
-        found[name] = Group(name, one.ms + group.ms, one.share + group.share, one.num_nodes + group.num_nodes)
-    return sorted(found.values(), key=lambda group: -group.ms)
 
 
 def _bars(kind: str, groups: Sequence[Group]) -> str:

@@ -9,6 +9,8 @@ from edgekit.runtime.libricontinual.plots import DARK, LIGHT, Theme
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """Nothing is fetched and nothing is executed, whatever stands in the page."""
+_DASHES = ("none", "9 3", "3 2", "9 3 2 3", "14 4", "1.5 2.5")
+"""Of the lines of each colour that have no markers."""
 
 
 def _colours(theme: Theme) -> str:
@@ -24,35 +26,41 @@ body {{ background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, s
 h1 {{ font-size: 1.5rem; overflow-wrap: anywhere; }} h2 {{ font-size: 1.15rem; margin-top: 2.2rem; }}
 h3 {{ font-size: 1rem; margin: 0 0 .4rem; }}
 figure {{ margin: 1.6rem 0; }} figcaption {{ max-width: 46rem; }}
-.chart {{ max-width: 100%; height: auto; display: block; }}
+.chart {{ max-width: 100%; min-width: 34rem; height: auto; display: block; }}
 .chart text {{ fill: var(--ink); font: 12px system-ui, sans-serif; }}
 .chart .over {{ paint-order: stroke; stroke: var(--paper); stroke-width: 3px; }}
 .grid {{ stroke: var(--faint); stroke-width: .6; fill: none; }}
 .axis {{ stroke: var(--ink); stroke-width: .8; fill: none; }}
 .line, .whisker {{ fill: none; stroke-width: 1.7; stroke-linejoin: round; }} .whisker {{ stroke-width: 1.2; }}
-.dashed {{ stroke-dasharray: 5 4; }}
-.band {{ opacity: .16; stroke: none; }} .bar {{ stroke: none; }}
+{" ".join(f".dashed.a{i} {{ stroke-dasharray: {dashes}; }}" for i, dashes in enumerate(_DASHES))}
+.bar {{ stroke: none; }}
 .mark {{ stroke: var(--ink); stroke-width: 1; stroke-dasharray: 3 3; fill: none; }}
 .interval {{ fill: var(--ink); opacity: .1; }} .shade {{ fill: var(--a1); opacity: .22; }}
 {" ".join(f".line.a{i}, .whisker.a{i} {{ stroke: var(--a{i}); }}" for i in range(len(LIGHT.arms)))}
-{" ".join(f".band.a{i}, .bar.a{i}, .a{i} .point {{ fill: var(--a{i}); }}" for i in range(len(LIGHT.arms)))}
+{" ".join(f".bar.a{i}, .a{i} .point {{ fill: var(--a{i}); }}" for i in range(len(LIGHT.arms)))}
 .legend {{ list-style: none; display: flex; flex-wrap: wrap; gap: .1rem 1.2rem; padding: 0; margin: .3rem 0;
   font-size: .85rem; }}
 .legend li {{ overflow-wrap: anywhere; }} .key {{ vertical-align: -1px; margin-right: .35rem; }}
 .wide {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }}
 th, td {{ border-bottom: 1px solid var(--faint); padding: .25rem .8rem .25rem 0; text-align: right;
-  vertical-align: top; }}
-th.words, td.words {{ text-align: left; overflow-wrap: break-word; }} td.words {{ max-width: 24rem; }}
-th {{ white-space: nowrap; }}
+  vertical-align: top; white-space: nowrap; }}
+th.words, td.words {{ text-align: left; overflow-wrap: break-word; }}
+td.words {{ max-width: 24rem; white-space: normal; }}
 td svg {{ vertical-align: -1px; }}
-small, .source {{ font-size: .8rem; opacity: .78; }} td small {{ white-space: nowrap; }}
+small, .source {{ font-size: .8rem; opacity: .78; }}
 .source {{ max-width: 46rem; margin: .3rem 0; overflow-wrap: anywhere; }}
 .note {{ max-width: 46rem; overflow-wrap: anywhere; }}
 .flags {{ background: var(--warn); border-left: 4px solid var(--a1); padding: .5rem 1rem; }}
 .flags ul {{ margin: .3rem 0; padding-left: 1.2rem; }} .flags li {{ overflow-wrap: anywhere; }}
 summary {{ cursor: pointer; font-weight: 600; overflow-wrap: anywhere; }}
 details.point {{ margin-top: 1.6rem; border-top: 1px solid var(--faint); padding-top: .6rem; }}
+@media print {{
+  body {{ margin: 0; max-width: none; }} table {{ font-size: .7rem; }} td small {{ font-size: .6rem; }}
+  .chart {{ min-width: 0; }} .wide {{ overflow: visible; }} small, .source {{ opacity: 1; }}
+  .chart, .legend, .flags, tr {{ break-inside: avoid; }} h2, h3, summary {{ break-after: avoid; }}
+  details:not(.point)::details-content {{ content-visibility: visible; block-size: auto; }}
+}}
 """
 
 
@@ -85,7 +93,7 @@ def bullets(texts: Iterable[str]) -> str:
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, words: Sequence[int] = (0,)) -> str:
     """`header` is text, cells are HTML; `words` are the columns that hold no numbers."""
     kinds = [" class=words" if index in words else "" for index in range(len(header))]
-    head = "".join(f"<th{kind}>{escape(name)}</th>" for kind, name in zip(kinds, header))
+    head = "".join(f"<th scope=col{kind}>{escape(name)}</th>" for kind, name in zip(kinds, header))
     body = "".join(f"<tr>{''.join(f'<td{kind}>{cell}</td>' for kind, cell in zip(kinds, row))}</tr>" for row in rows)
     return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 

@@ -21,6 +21,7 @@ from edgekit.runtime.profile.report.timeline import draw_timeline
 from edgekit.runtime.profile.report.words import (
     SHOWN_PERCENTILES,
     Named,
+    costs,
     digits,
     flags,
     in_common,
@@ -42,8 +43,9 @@ def write_report(paths: Sequence[Path], out: Path) -> None:
     Raises:
         EdgekitError: a file is none of both, nothing was measured in them, or the page cannot be written.
     """
-    accuracies = [read_accuracy(path) for path in paths if is_accuracy(path)]
-    results = [read_measured(path) for path in paths if not is_accuracy(path)]
+    told = [(path, is_accuracy(path)) for path in paths]
+    accuracies = [read_accuracy(path) for path, of_accuracy in told if of_accuracy]
+    results = [read_measured(path) for path, of_accuracy in told if not of_accuracy]
     write_atomic(out, to_html(results, accuracies))
 
 
@@ -55,15 +57,21 @@ def to_html(results: Sequence[Result], accuracies: Sequence[Accuracy] = ()) -> b
     """
     points = name_points(results)
     if not points:
+        lost = [f": {missing.state}: {missing.reason}" for result in results for missing in result.missing]
         raise EdgekitError(
-            "expected a result with a point that was measured, received none", hint="edgekit profile --out"
+            f"expected a result with a point that was measured, received none{lost[0] if lost else ''}",
+            hint="edgekit profile --out FILE.json",
         )
     models = ", ".join(dict.fromkeys(each.point.origin.model for each in points))
     title = f"Profile of {models}"
     parts = [f"<h1>{escape(title)}</h1>", _flags(flags(results, points)), _summary(points)]
-    full = [_one(each, alone=len(points) == 1, is_open=len(points) <= _MOST_OPEN) for each in points]
+    full = [_one(each) for each in points]
+    if len(points) > 1:
+        full = [_folded(each, body, is_open=len(points) <= _MOST_OPEN) for each, body in zip(points, full)]
     across = _against_each_other(points, accuracies)
-    return document(title, [*parts, *across, *full] if len(points) > 1 else [*parts, *full, *across])
+    if len(points) == 1:
+        return document(title, [*parts, "<h2>In full</h2>", *full, *across])
+    return document(title, [*parts, *across, "<h2>Each point in full</h2>", *full])
 
 
 def _flags(told: Sequence[str]) -> str:
@@ -75,9 +83,12 @@ def _flags(told: Sequence[str]) -> str:
 
 
 def _summary(points: Sequence[Named]) -> str:
-    header = ["", "point", "p50 ms", "p90 ms", "p99 ms", "items/s", "RTF", "peak MiB", "mJ/item"]
+    header = ["#", "point", "p50 ms", "p90 ms", "p99 ms", "items/s", "RTF", "peak MiB", "mJ/item"]
     rows = table(header, map(_row, points), words=(0, 1))
-    told = "In brackets: 95 % intervals. A dash: not measured, or too few samples. RTF: real-time factor."
+    told = (
+        "Point: one combination of settings; item: one input of a batch; RTF: real-time factor, seconds of computing "
+        "per second of sound. In brackets: 95 % intervals. A dash: not measured, or too few samples."
+    )
     same = note(f"All: {common}.") if len(points) > 1 and (common := in_common(points)) else ""
     if len(points) > _MOST_ROWS:
         rows = f"<details><summary>Table of all {len(points)} points</summary>{rows}</details>"
@@ -119,15 +130,17 @@ def _against_each_other(points: Sequence[Named], accuracies: Sequence[Accuracy])
         if curves is not None:
             drawn.insert(0, curves)
         else:
-            named["cumulative latencies together"] = None, f"it takes up to {MOST_CURVES} points with latencies"
+            timed = sum(each.point.latencies_ms is not None for each in points)
+            why = f"it takes up to {MOST_CURVES} points with latencies, there are {timed or 'none'}"
+            named["cumulative latencies together"] = None, why
     lacking = [f"{name}: {why}" for name, (found, why) in named.items() if found is None]
     told = f"<p class=note>Not drawn:</p>{bullets(lacking)}" if lacking else ""
     return [*(["<h2>Points against each other</h2>"] if drawn else []), *drawn, told]
 
 
-def _one(each: Named, *, alone: bool, is_open: bool) -> str:
+def _one(each: Named) -> str:
     point = each.point
-    parts = [note(in_full(point))]
+    parts = [note(in_full(point)), bullets(costs(point))]
     timeline, lacking = draw_timeline(each)
     shown = [draw_histogram(each), draw_cumulative([each]), timeline, *draw_layers(each)]
     parts += [drawn for drawn in shown if drawn is not None]
@@ -135,8 +148,9 @@ def _one(each: Named, *, alone: bool, is_open: bool) -> str:
     untold += [words for words in lacking if words.split(":")[0] not in point.not_measured]
     if untold:
         parts.append(f"<p class=note>Not measured:</p>{bullets(untold)}")
-    body = "".join(parts)
-    if alone:
-        return f"<h2>In full</h2>{body}"
+    return "".join(parts)
+
+
+def _folded(each: Named, body: str, *, is_open: bool) -> str:
     opened = " open" if is_open else ""
     return f"<details class=point{opened}><summary>{escape(each.title)}</summary>{body}</details>"

@@ -31,8 +31,12 @@ class Scale:
         return math.log(value / self.low) / math.log(self.high / self.low)
 
 
-def linear(values: Iterable[float], *, zero: bool = False, num_ticks: int = 6) -> Scale:
-    """A scale that holds the values, in round numbers; with `zero` from 0 on where none is below it."""
+def linear(values: Iterable[float], *, zero: bool = False, whole: bool = False, num_ticks: int = 6) -> Scale:
+    """A scale that holds the values, in round numbers; with `zero` from 0 on where none is below it.
+
+    Args:
+        whole: of counts, which have no ticks between whole numbers.
+    """
     found = list(values)
     low, high = min(found), max(found)
     if zero:
@@ -41,6 +45,8 @@ def linear(values: Iterable[float], *, zero: bool = False, num_ticks: int = 6) -
         around = abs(high) / 2 or 1.0
         low, high = (0.0, high or 1.0) if zero and high >= 0 else (low - around, high + around)
     step = _round_step((high - low) / num_ticks)
+    if whole:
+        step = max(step if step != 2.5 else 5.0, 1.0)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     ticks = [index * step for index in range(first, last + 1)]
     return Scale(ticks[0], ticks[-1], ticks=_labelled(ticks))

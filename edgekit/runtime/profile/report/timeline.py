@@ -11,8 +11,12 @@ from edgekit.runtime.profile.report.scale import linear
 from edgekit.runtime.profile.report.words import Named, sources
 
 _MOST_LINES = 6
-_MOST_CORNERS = 700
+_MOST_CORNERS, _LEAST_CORNERS = 700, 8
+_LONGEST_GAP_S = 1.0
+"""Where a sensor told nothing for longer, its line breaks, as energy is not told there either."""
 Reading = tuple[float, float]
+Runs = list[list[Reading]]
+"""Readings of one sensor, in parts between which it told nothing."""
 
 
 def draw_timeline(each: Named) -> tuple[str | None, list[str]]:
@@ -30,6 +34,8 @@ def draw_timeline(each: Named) -> tuple[str | None, list[str]]:
             lacking.append(f"{kind}: {sensed.not_measured.get(kind, 'no sensor told any')}")
             continue
         drawn.append(_panel(each, label, lines[:_MOST_LINES], zero=zero))
+        if any(len(runs) > 1 for _, runs in lines[:_MOST_LINES]):
+            notes.append(f"Where a line of {kind} breaks, its sensor told nothing.")
         if len(lines) > _MOST_LINES:
             notes.append(f"Of {len(lines)} sensors of {kind}, the {_MOST_LINES} that moved most.")
     if not drawn:
@@ -45,12 +51,12 @@ def draw_timeline(each: Named) -> tuple[str | None, list[str]]:
     return figure("Power, temperature and clocks", "".join(drawn), " ".join(notes), sources([each])), lacking
 
 
-def _panel(each: Named, label: str, lines: Sequence[tuple[str, list[Reading]]], *, zero: bool) -> str:
+def _panel(each: Named, label: str, lines: Sequence[tuple[str, Runs]], *, zero: bool) -> str:
     sensed = each.point.sensed
-    values = [value for _, readings in lines for _, value in readings]
+    values = [value for _, runs in lines for readings in runs for _, value in readings]
     chart = Chart(
         f"{label} over time, {each.title}",
-        linear(sensed.t_s, num_ticks=8),
+        linear(sensed.t_s, zero=True, num_ticks=8),
         linear(values, zero=zero, num_ticks=4),
         x_label="time (s)",
         y_label=label,
@@ -59,25 +65,40 @@ def _panel(each: Named, label: str, lines: Sequence[tuple[str, list[Reading]]], 
     )
     for start, stop in _spells(sensed):
         chart.shade(start, stop, f"throttled, {start:.1f} to {stop:.1f} s")
-    for series, (_, readings) in enumerate(lines):
-        chart.line(_thinned(readings), series)
+    for series, (name, runs) in enumerate(lines):
+        most = max(_MOST_CORNERS // len(runs), _LEAST_CORNERS)
+        for readings in runs:
+            chart.line(_thinned(readings, most), series, dashed=True)
+        alone = [readings[0] for readings in runs if len(readings) == 1]
+        chart.points(alone, series, [f"{name}: {value:g} at {at:.1f} s" for at, value in alone])
     return chart.svg() + legend([name for name, _ in lines], markers=False)
 
 
-def _lines(t_s: Sequence[float], columns: Columns) -> list[tuple[str, list[Reading]]]:
+def _lines(t_s: Sequence[float], columns: Columns) -> list[tuple[str, Runs]]:
     """Of each sensor with readings, those that moved most first where not all can be drawn."""
-    told = {
-        name: [(at, value) for at, value in zip(t_s, column) if value is not None] for name, column in columns.items()
-    }
-    lines = [(name, readings) for name, readings in told.items() if readings]
+    lines = [(name, runs) for name, column in columns.items() if (runs := _runs(t_s, column))]
     if len(lines) <= _MOST_LINES:
         return lines
 
-    def moved(line: tuple[str, list[Reading]]) -> float:
-        values = [value for _, value in line[1]]
+    def moved(line: tuple[str, Runs]) -> float:
+        values = [value for readings in line[1] for _, value in readings]
         return min(values) - max(values)
 
     return sorted(lines, key=moved)
+
+
+def _runs(t_s: Sequence[float], column: Sequence[float | None]) -> Runs:
+    runs: Runs = []
+    missed = False
+    for at, value in zip(t_s, column):
+        if value is None:
+            missed = True
+            continue
+        if not runs or (missed and at - runs[-1][-1][0] > _LONGEST_GAP_S):
+            runs.append([])
+        runs[-1].append((at, value))
+        missed = False
+    return runs
 
 
 def _spells(sensed: Sensed) -> list[tuple[float, float]]:
@@ -93,11 +114,11 @@ def _spells(sensed: Sensed) -> list[tuple[float, float]]:
     return spells
 
 
-def _thinned(readings: list[Reading]) -> list[Reading]:
+def _thinned(readings: list[Reading], most: int) -> list[Reading]:
     """Of each of equal parts the lowest and the highest, in order, so that no peak is lost."""
-    if len(readings) <= _MOST_CORNERS:
+    if len(readings) <= most:
         return readings
-    per_part = -(-2 * len(readings) // _MOST_CORNERS)
+    per_part = -(-2 * len(readings) // most)
     parts = [readings[begun : begun + per_part] for begun in range(0, len(readings), per_part)]
     kept = [(min(part, key=lambda each: each[1]), max(part, key=lambda each: each[1])) for part in parts]
     return [each for pair in kept for each in sorted(set(pair))]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from edgekit.runtime.profile.measured import Measured, Result, describe_asked
 
@@ -39,7 +40,9 @@ class Named:
 def name_points(results: Sequence[Result]) -> list[Named]:
     """All points of all results, each with what is not the same for all."""
     points = [point for result in results for point in result.points]
-    told = [_told(point) for point in points]
+    paths = {point.origin.path for point in points}
+    alike = len({Path(path).name for path in paths}) < len(paths)  # as before/1.json and after/1.json
+    told = [_told(point) | ({"result": point.origin.path} if alike else {}) for point in points]
     names = [name for name in (told[0] if told else {}) if len({each[name] for each in told}) > 1]
     return [
         Named(number, {name: each[name] for name in names}, point)
@@ -79,6 +82,18 @@ def in_full(point: Measured) -> str:
     graph = "" if computed == point.run_on["precision"] else f"graph computed in {computed}"
     queries = f"{point.num_queries} queries by {point.harness}"
     return ", ".join(filter(None, [*told.values(), graph, queries, inputs]))
+
+
+def costs(point: Measured) -> list[str]:
+    """What was measured besides latencies, in words: memory, cold start, energy."""
+    gpu = "" if point.gpu_mib is None else f"; of the GPU {point.gpu_mib:.0f} MiB"
+    told = [f"memory: {point.peak_mib:.0f} MiB at most, read {point.memory_read}{gpu}"]
+    if starts_s := point.cold_starts_s:
+        span = f", {digits(min(starts_s))} to {digits(max(starts_s))} s" if len(starts_s) > 1 else ""
+        told.append(f"cold start: {digits(median(starts_s))} s, median of fresh processes: {len(starts_s)}{span}")
+    if point.energy_j is not None:
+        told.append(f"energy: {digits(1e3 * point.energy_j)} mJ per item by {point.energy_by}, idle power included")
+    return told
 
 
 def without(points: Sequence[Named], *dropped: str) -> dict[str, list[Named]]:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from edgekit.core.errors import EdgekitError
+from edgekit.runtime.profile.report.chart import colour, marker
 from edgekit.runtime.profile.report.page import write_report
 
 pytestmark = pytest.mark.device_side
@@ -203,7 +204,7 @@ def test_many_points_are_drawn_in_full_but_folded(page: Any, made: ModuleType) -
     points = [made.point(made.latencies(30), asked={"threads": threads}) for threads in range(1, 21)]
     found = page(*points)
     assert found.tags["details"] == 21, "the table and each point"
-    assert "cumulative latencies together: it takes up to 6 points with latencies" in found.text
+    assert "cumulative latencies together: it takes up to 6 points with latencies, there are 20" in found.text
     assert "#1 to #20: too few samples for p90, p99" in found.texts
 
 
@@ -226,7 +227,7 @@ def test_a_long_timeline_keeps_its_peaks(page: Any, made: ModuleType) -> None:
     (line,) = (
         each["d"]
         for tag, each in found.drawn
-        if tag == "path" and each.get("class") == "line a0" and "H" not in each["d"]
+        if tag == "path" and each.get("class") == "line dashed a0" and "H" not in each["d"]
     )
     heights = [float(corner.split()[1]) for corner in line[1:].split("L")]
     assert len(heights) <= 700
@@ -318,6 +319,93 @@ def test_several_results_on_one_page(page: Any, made: ModuleType, tmp_path: Path
     assert sum(text.startswith("the other") for text in found.texts) >= 4
 
 
+def test_results_of_one_name_are_told_apart_by_their_folders(page: Any, made: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    other = made.write(tmp_path / "new" / "a.json", made.point(made.latencies(ms=5)))
+    found = page(made.point(), more=(other,))
+    assert {f"#1 {tmp_path / 'a.json'}", f"#2 {other}"} <= set(found.texts)
+
+
 def test_nothing_measured_is_said(page: Any, made: ModuleType) -> None:
-    with pytest.raises(EdgekitError, match="expected a result with a point that was measured, received none"):
+    told = "expected a result with a point that was measured, received none: refused: no such precision"
+    with pytest.raises(EdgekitError, match=told):
         page(made.refused())
+
+
+def test_what_was_measured_besides_latencies_is_told(page: Any, made: ModuleType) -> None:
+    memory = {"before_mib": 1.0, "loaded_mib": 2.0, "steady_mib": 3.0, "peak_mib": 100.0}
+    found = page(
+        made.point(
+            memory={**memory, "measured": "after the scenario", "gpu_mib": 512.0},
+            cold_start=made.cold_start(0.5, 0.25, 0.75),
+            energy=made.energy(0.012),
+        )
+    )
+    for told in (
+        "memory: 100 MiB at most, read after the scenario; of the GPU 512 MiB",
+        "cold start: 0.500 s, median of fresh processes: 3, 0.250 to 0.750 s",
+        "energy: 12.00 mJ per item by VDD_IN, idle power included",
+    ):
+        assert told in found.texts
+    found = page(made.point())
+    assert "memory: 100 MiB at most, read after the scenario" in found.texts
+    assert not [text for text in found.texts if "fresh processes" in text or "mJ per item" in text]
+
+
+def test_logarithmic_axes_say_so(page: Any, made: ModuleType) -> None:
+    def axes(*lengths: int) -> list[str]:
+        points = [made.point(made.latencies(ms=10 * each), asked={"length": f"{each}s"}) for each in lengths]
+        figure = page(*points).source.split("<h3>Latency against length</h3>")[1].split("</figure>")[0]
+        return re.findall(r"<text class=name [^>]*>([^<]*)</text>", figure)
+
+    assert sorted(axes(1, 3)) == ["length of an item (s)", "median latency (ms)"]
+    assert sorted(axes(1, 50)) == ["length of an item (s), logarithmic", "median latency (ms), logarithmic"]
+
+
+def test_counts_have_no_ticks_between_them(page: Any, made: ModuleType) -> None:
+    figure = page(made.point(made.latencies(3))).source.split("<h3>Latency distribution</h3>")[1]
+    ticks = re.findall(r"text-anchor=end>([^<]*)</text>", figure.split("</figure>")[0])
+    assert ticks == [str(count) for count in range(len(ticks))]
+
+
+def test_series_are_told_apart_without_colours(page: Any, made: ModuleType) -> None:
+    looks = {(colour(series), re.sub(r"[-\d.]+", "", marker(series, 0.0, 0.0))) for series in range(24)}
+    assert len(looks) == 24
+    assert all(
+        re.sub(r"[-\d.]+", "", marker(one, 0, 0)) != re.sub(r"[-\d.]+", "", marker(one + 1, 0, 0)) for one in range(5)
+    )
+    rails = {f"rail{index}": [1.0 + index, 2.0, 3.0] for index in range(6)}
+    found = page(made.point(recording=made.recording(3, power_mw=rails)))
+    assert found.classes["dashed"] == 2 * 6, "each line and its key"
+    dashes = re.findall(r"\.dashed\.a\d \{ stroke-dasharray: ([^;]+);", found.source)
+    assert len(set(dashes)) == 6
+
+
+def test_a_line_breaks_where_its_sensor_told_nothing(page: Any, made: ModuleType) -> None:
+    def drawn(column: list[float | None]) -> tuple[list[str], Page]:
+        found = page(made.point(recording=made.recording(len(column), temperature_c={"gpu": column})))
+        lines = [each["d"] for tag, each in found.drawn if each.get("class") == "line dashed a0"]
+        return [line for line in lines if "H" not in line], found  # that of the legend is one with it
+
+    told = "Where a line of temperature breaks, its sensor told nothing."
+    lines, found = drawn([50.0] * 5 + [None] * 20 + [60.0] * 5)
+    assert [line.count("L") for line in lines] == [4, 4]
+    assert told in found.text
+    lines, found = drawn([50.0] * 5 + [None] * 3 + [60.0] * 5)
+    assert [line.count("L") for line in lines] == [9], "a reading that failed now and then is no gap"
+    assert told not in found.text
+    # a reading without neighbours would be a line of no length
+    lines, found = drawn([None, 50.0, None])
+    assert "gpu: 50 at 0.1 s" in found.titles
+
+
+def test_headings_and_columns_are_told_to_who_hears_the_page(page: Any, made: ModuleType) -> None:
+    several = page(made.point(asked={"threads": 1}), made.point(asked={"threads": 2}))
+    headings = re.findall(r"<h2>([^<]*)</h2>", several.source)
+    assert headings == ["All points", "Points against each other", "Each point in full"]
+    assert several.source.index("Each point in full") < several.source.index("<details class=point")
+    assert re.findall(r"<h2>([^<]*)</h2>", page(made.point()).source) == ["All points", "In full"]
+    columns = [each for tag, each in several.drawn if tag == "th"]
+    assert columns
+    assert all(each["scope"] == "col" for each in columns)
+    assert "<th scope=col></th>" not in several.source

@@ -33,6 +33,11 @@ def test_linear(values: tuple[float, ...], zero: bool, told: list[str]) -> None:
     assert labels(linear(values, zero=zero)) == told
 
 
+@pytest.mark.parametrize(("most", "told"), [(1, "0 1"), (3, "0 1 2 3"), (12, "0 5 10 15"), (90, "0 20 40 60 80 100")])
+def test_counts_have_ticks_at_whole_numbers(most: int, told: str) -> None:
+    assert labels(linear((0, most), zero=True, whole=True, num_ticks=5)) == told.split()
+
+
 def test_a_linear_scale_holds_its_values_between_few_ticks() -> None:
     draw = random.Random(0)
     for _ in range(300):
