@@ -1,4 +1,4 @@
-"""Profiles of edgekit's bundles and of ONNX models made by others, by the public commands alone, and a page of them.
+"""Profiles of edgekit's bundles and of ONNX models made by others, by the public commands alone, and pages of them.
 
     python benchmarks/profiles.py --work DIR [--others DIR] [--out DIR]
 
@@ -98,8 +98,12 @@ def main() -> None:
         if not result.exists():
             length = ("--duration", f"{given.duration:g}", "--out", result)
             edgekit(("profile", each.model, *each.options, *length), "some points failed; the result says why")
-    results = [given.out / f"{each.name}.json" for each in profiles]
-    edgekit(("report", *(path for path in results if path.exists()), "--out", given.out / "report.html"))
+    for page in (*BUNDLES, "others"):
+        names = [
+            each.name for each in profiles if each.name.startswith(page) or (page == "others" and each.name in OTHERS)
+        ]
+        if results := [given.out / f"{name}.json" for name in names if (given.out / f"{name}.json").exists()]:
+            edgekit(("report", *results, "--out", given.out / f"{page}.html"))
     for name in BUNDLES:
         one, *others = (given.out / f"{name}-{backend}.json" for backend in BACKENDS)
         for other in others:
