@@ -29,7 +29,7 @@ from edgekit.core.errors import EdgekitError
 
 app = typer.Typer(
     name="edgekit",
-    help="Export small models to checked bundles, and run them at the edge.",
+    help="Train small models, export them to checked bundles, run, personalise and measure them at the edge.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -68,7 +68,7 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Export small models to checked bundles, and run them at the edge."""
+    """Train small models, export them to checked bundles, run, personalise and measure them at the edge."""
 
 
 def main() -> None:

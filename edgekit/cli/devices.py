@@ -103,7 +103,7 @@ def _echo_gpus(gpus: Gpus) -> None:
 
 def _echo_clocks(clocks: list[Clock]) -> None:
     if not clocks:
-        typer.echo("clocks: not told by this machine (no cpufreq)")
+        typer.echo("limits of the clocks: not told by this machine (no cpufreq)")
         return
     rows = [
         [

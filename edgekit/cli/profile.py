@@ -76,14 +76,19 @@ def profile(
     ] = None,
     set: Annotated[
         list[str] | None,
-        typer.Option(metavar="FIELD=VALUE", help="Other settings, as harness=edgekit, workers=2 or seed=1."),
+        typer.Option(
+            metavar="FIELD=VALUE",
+            help="Other settings: harness=loadgen or edgekit, workers=1 (threads that call), min_queries=1, "
+            "median_width (ends a point early), bound_percentile=99, warm_up_limit_s=10, idle_s=3 (power before "
+            "the run), seed=0.",
+        ),
     ] = None,
     json: Json = False,
     out: Annotated[Path | None, typer.Option(help="Write the result to this JSON file, after each point.")] = None,
 ) -> None:
     """Measure latency, throughput, memory, energy, cold start and layers of a model.
 
-    Dynamic axes of a file of others are given by --dim or --input; of a bundle its signature tells them.
+    The sizes of dynamic axes are known of a bundle, by its signature; those of any other file --dim or --input give.
     """
     import shlex
     import sys

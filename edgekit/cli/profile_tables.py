@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from edgekit.cli.output import log, table
-from edgekit.runtime.profile.measured import Group, merged
+from edgekit.runtime.profile.measured import Group, describe_bound, merged
 
 _NUM_LAYERS = 10
 _ASKED = {"scenario": "{}", "run on": "{}", "threads": "threads: {}", "batch": "batch {}", "length": "length {}"}
@@ -74,7 +74,7 @@ def _print_one(point: Point) -> None:
     if point["rtf"] is not None:
         rows.append(["real-time factor", f"{point['rtf']:.5f}"])
     if scenario["bound"] is not None:
-        rows.append(["bound", _bound(scenario["bound"])])
+        rows.append(["bound", describe_bound(**scenario["bound"])])
     threads = "default" if session["num_threads"] is None else session["num_threads"]
     rows += [
         ["run on", f"{_session(point)}, threads: {threads}"],
@@ -103,7 +103,7 @@ def _print_several(points: list[Point]) -> None:
         if point["state"] != "measured":
             typer.echo(f"{point['state']}: {_asked(point)}: {point['reason']}")
         elif point["scenario"]["bound"] is not None:
-            typer.echo(f"{_asked(point)}: {_bound(point['scenario']['bound'])}")
+            typer.echo(f"{_asked(point)}: {describe_bound(**point['scenario']['bound'])}")
 
 
 def _row(point: Point) -> dict[str, str]:
@@ -126,11 +126,6 @@ def _row(point: Point) -> dict[str, str]:
         "RTF": "-" if point["rtf"] is None else f"{point['rtf']:.4f}",
         "peak MiB": f"{point['memory']['peak_mib']:.0f}",
     }
-
-
-def _bound(bound: Mapping[str, Any]) -> str:
-    kept = f"{100 * bound['share_within']:.1f} % of the queries keep it"
-    return f"p{bound['percentile']:g} at most {bound['bound_ms']:g} ms: {bound['verdict']} ({kept})"
 
 
 def _asked(point: Point) -> str:

@@ -38,6 +38,7 @@ class Origin:
     model: str
     sha256: str
     graph: str | None
+    random_weights: bool
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ class Measured:
         call_ms: float64 [n], of each query or, offline, from one answer to the next.
         percentiles: of the latency, by their number; empty offline.
         harness: whose clock and traffic.
+        bound: whether the latency kept what the server was held to, in words.
         memory_read: when, as "after the scenario".
         cold_starts_s: of each fresh process from its making to the first answer.
         energy_j: of an item, by `energy_by`.
@@ -112,6 +114,7 @@ class Measured:
     throughput_per_s: float
     rtf: float | None
     harness: str
+    bound: str | None
     peak_mib: float
     memory_read: str
     gpu_mib: float | None
@@ -166,6 +169,12 @@ def merged(groups: Sequence[Group]) -> list[Group]:
         one = found.get(name, Group(name, 0.0, 0.0, 0))
         found[name] = Group(name, one.ms + group.ms, one.share + group.share, one.num_nodes + group.num_nodes)
     return sorted(found.values(), key=lambda group: -group.ms)
+
+
+def describe_bound(bound_ms: float, percentile: float, verdict: str, share_within: float) -> str:
+    """Whether a latency was kept."""
+    kept = f"{100 * share_within:.1f} % of the queries keep it"
+    return f"p{percentile:g} at most {bound_ms:g} ms: {verdict} ({kept})"
 
 
 def describe_asked(asked: Asked) -> str:

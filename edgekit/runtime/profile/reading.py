@@ -8,7 +8,17 @@ import numpy as np
 
 from edgekit.devices.percentiles import Percentile
 from edgekit.runtime.profile.fields import Fields
-from edgekit.runtime.profile.measured import Asked, Group, Layers, Measured, Missing, Origin, Result, Sensed
+from edgekit.runtime.profile.measured import (
+    Asked,
+    Group,
+    Layers,
+    Measured,
+    Missing,
+    Origin,
+    Result,
+    Sensed,
+    describe_bound,
+)
 from edgekit.runtime.profile.result import read_result
 
 _SCHEMA = "docs/profile.schema.json"
@@ -54,6 +64,7 @@ def _origin(result: Fields, path: str) -> Origin:
         model=name,
         sha256=model.text("sha256"),
         graph=model.text("graph") if kind == "bundle" else None,
+        random_weights=kind == "bundle" and model.text("weights") == "random",
     )
 
 
@@ -105,6 +116,7 @@ def _point(point: Fields, origin: Origin) -> Measured:
         throughput_per_s=point.number("throughput_per_s"),
         rtf=point.number_or_none("rtf"),
         harness=scenario.text("harness"),
+        bound=_bound(scenario),
         peak_mib=memory.number("peak_mib"),
         memory_read=memory.text("measured"),
         gpu_mib=memory.number_or_none("gpu_mib"),
@@ -137,6 +149,13 @@ def _asked_of_it(scenario: Fields) -> dict[str, str]:
     if name == "server":
         told["queries per second"] = f"{scenario.number('qps'):g}"
     return told
+
+
+def _bound(scenario: Fields) -> str | None:
+    if (bound := scenario.part_or_none("bound")) is None:
+        return None
+    numbers = (bound.number("bound_ms"), bound.number("percentile"))
+    return describe_bound(*numbers, bound.text("verdict"), bound.number("share_within"))
 
 
 def _load(point: Fields, name: str) -> tuple[float, ...] | None:

@@ -85,9 +85,10 @@ def in_full(point: Measured) -> str:
 
 
 def costs(point: Measured) -> list[str]:
-    """What was measured besides latencies, in words: memory, cold start, energy."""
+    """What was measured besides latencies, in words: whether a bound was kept, memory, cold start, energy."""
     gpu = "" if point.gpu_mib is None else f"; of the GPU {point.gpu_mib:.0f} MiB"
-    told = [f"memory: {point.peak_mib:.0f} MiB at most, read {point.memory_read}{gpu}"]
+    told = [] if point.bound is None else [point.bound]
+    told.append(f"memory: {point.peak_mib:.0f} MiB at most, read {point.memory_read}{gpu}")
     if starts_s := point.cold_starts_s:
         span = f", {digits(min(starts_s))} to {digits(max(starts_s))} s" if len(starts_s) > 1 else ""
         told.append(f"cold start: {digits(median(starts_s))} s, median of fresh processes: {len(starts_s)}{span}")
@@ -129,7 +130,8 @@ def _source(points: Sequence[Measured]) -> str:
     where = dict.fromkeys(f"{p.run_on['backend']} {p.run_on['version']} on {p.run_on['device']}" for p in points)
     versions = [f"{name} {version}" for name, version in origin.versions.items() if name != run_on["backend"]]
     date = points[0].date if len(points) == 1 else origin.date
-    return " · ".join([origin.command or origin.path, origin.device, *where, ", ".join(versions), date, load])
+    weights = ["random weights"] if origin.random_weights else []
+    return " · ".join([origin.command or origin.path, *weights, origin.device, *where, ", ".join(versions), date, load])
 
 
 def flags(results: Sequence[Result], points: Sequence[Named]) -> list[str]:

@@ -237,8 +237,8 @@ def test_a_long_timeline_keeps_its_peaks(page: Any, made: ModuleType) -> None:
 def test_figures_say_how_they_were_measured(page: Any, made: ModuleType) -> None:
     found = page(made.point(), command="edgekit profile 'a b' --threads 1")
     source = (
-        "edgekit profile 'a b' --threads 1 · A CPU, 4 processors · onnxruntime 1.20.0 on cpu · system Linux 6.1, "
-        "python 3.11.0, edgekit 0.1.0, numpy 2.0.0 · 2026-01-02T03:04:05+00:00 · load 0.1 before, 0.9 after"
+        "edgekit profile 'a b' --threads 1 · random weights · A CPU, 4 processors · onnxruntime 1.20.0 on cpu · "
+        "system Linux 6.1, python 3.11.0, edgekit 0.1.0, numpy 2.0.0 · 2026-01-02T03:04:05+00:00 · load 0.1 before, 0.9 after"
     )
     assert found.texts.count(source) == 2 + 1 + 2, "each figure, the table, and each drawing for who cannot see it"
 
@@ -339,9 +339,12 @@ def test_what_was_measured_besides_latencies_is_told(page: Any, made: ModuleType
             memory={**memory, "measured": "after the scenario", "gpu_mib": 512.0},
             cold_start=made.cold_start(0.5, 0.25, 0.75),
             energy=made.energy(0.012),
+            asked={"scenario": "server"},
+            load={"bound": {"bound_ms": 100.0, "percentile": 99.0, "verdict": "not met", "share_within": 0.975}},
         )
     )
     for told in (
+        "p99 at most 100 ms: not met (97.5 % of the queries keep it)",
         "memory: 100 MiB at most, read after the scenario; of the GPU 512 MiB",
         "cold start: 0.500 s, median of fresh processes: 3, 0.250 to 0.750 s",
         "energy: 12.00 mJ per item by VDD_IN, idle power included",
@@ -349,7 +352,14 @@ def test_what_was_measured_besides_latencies_is_told(page: Any, made: ModuleType
         assert told in found.texts
     found = page(made.point())
     assert "memory: 100 MiB at most, read after the scenario" in found.texts
-    assert not [text for text in found.texts if "fresh processes" in text or "mJ per item" in text]
+    untold = ("fresh processes", "mJ per item", "at most 100 ms")
+    assert not [text for text in found.texts if any(words in text for words in untold)]
+
+
+def test_random_weights_are_told(page: Any, made: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert any("random weights" in text for text in page(made.point()).texts)
+    monkeypatch.setitem(made.MODEL, "weights", "trained")
+    assert not [text for text in page(made.point()).texts if "random weights" in text]
 
 
 def test_logarithmic_axes_say_so(page: Any, made: ModuleType) -> None:
