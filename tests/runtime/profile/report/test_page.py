@@ -238,7 +238,8 @@ def test_figures_say_how_they_were_measured(page: Any, made: ModuleType) -> None
     found = page(made.point(), command="edgekit profile 'a b' --threads 1")
     source = (
         "edgekit profile 'a b' --threads 1 · random weights · A CPU, 4 processors · onnxruntime 1.20.0 on cpu · "
-        "system Linux 6.1, python 3.11.0, edgekit 0.1.0, numpy 2.0.0 · 2026-01-02T03:04:05+00:00 · load 0.1 before, 0.9 after"
+        "system Linux 6.1, python 3.11.0, edgekit 0.1.0, numpy 2.0.0 · "
+        "2026-01-02T03:04:05+00:00 · load 0.1 before, 0.9 after"
     )
     assert found.texts.count(source) == 2 + 1 + 2, "each figure, the table, and each drawing for who cannot see it"
 
