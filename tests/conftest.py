@@ -281,3 +281,122 @@ def toy_with(speak: Callable[..., np.ndarray], tmp_path: Path) -> Callable[..., 
 @pytest.fixture
 def opened(toy_bundle: Path) -> Bundle:
     return open_bundle(toy_bundle)
+
+
+@pytest.fixture(scope="session")
+def write_colours(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Bundle]:
+    """`write_colours(output={...})`: a bundle that tells pictures by their mean colour (`COLOURS`), also for OpenVINO
+    where that is installed. What is given replaces fields of its manifest, `names` those of its classes (bytes).
+    `explains`: with a graph that takes what is bright for the object."""
+    from edgekit.export.build import Request, build
+
+    def written(
+        names: bytes = b"red\ngreen\nblue\nwhite\n", built: bool = True, explains: bool = False, **changes: Any
+    ) -> Bundle:
+        path = write_colour_bundle(tmp_path_factory.mktemp("colours") / "bundle", names, explains, **changes).path
+        if built and probe_format("openvino").usable:
+            build(path, Request("openvino"))
+        return open_bundle(path)
+
+    return written
+
+
+@pytest.fixture(scope="session")
+def _colour_bundle(write_colours: Callable[..., Bundle]) -> Path:
+    return write_colours().path
+
+
+@pytest.fixture
+def colour_bundle(_colour_bundle: Path, tmp_path: Path) -> Path:
+    """A fresh copy of it."""
+    return Path(shutil.copytree(_colour_bundle, tmp_path / "colours"))
+
+
+COLOURS = np.array([[4, -2, -2, 2], [-2, 4, -2, 2], [-2, -2, 4, 2]], np.float32)
+"""Logits are a picture's mean colour, each channel from -1 to 1, times this: red, green, blue and white."""
+
+
+def write_colour_bundle(path: Path, names: bytes, explains: bool = False, **changes: Any) -> Bundle:
+    batch = Dim("batch", ((1, 1, 5),))
+    signature = Signature(
+        (TensorSpec("pixels", "float32", (batch, 3, 24, 32)),),
+        (TensorSpec("embedding", "float32", (batch, 3)), TensorSpec("logits", "float32", (batch, 4))),
+    )
+    random = np.random.default_rng(0)
+    inputs = tuple({"pixels": random.uniform(-1, 1, (1, 3, 24, 32)).astype(np.float32) ** n} for n in (1, 2, 3))
+    means = [item["pixels"].mean((2, 3)) for item in inputs]
+    outputs = tuple({"embedding": mean, "logits": mean @ COLOURS} for mean in means)
+    with writing(path) as writer:
+        assets = {"tokens": writer.add_bytes(names, "tokens", ".txt")}
+        with writer.staging() as folder:
+            colour_onnx(folder / "model.onnx")
+            file = writer.add(folder / "model.onnx", "infer-onnx-fp32")
+            graphs = {"infer": Graph(signature, (Artifact("onnx", "fp32", (file,), reason="not executed"),))}
+            if explains:
+                bright_onnx(folder / "explain.onnx")
+                file = writer.add(folder / "explain.onnx", "explain-onnx-fp32")
+                maps = tuple(TensorSpec(name, "float32", (batch, 6, 8)) for name in ("extent", "distance", "angle"))
+                explain = Signature(signature.inputs, maps)
+                graphs["explain"] = Graph(explain, (Artifact("onnx", "fp32", (file,), reason="not executed"),))
+                seen = [item["pixels"].reshape(1, 3, 6, 4, 8, 4).mean((1, 3, 5)) for item in inputs]
+                seen_maps = tuple(
+                    {"extent": cells, "distance": np.maximum(cells, 0), "angle": np.maximum(-cells, 0)}
+                    for cells in seen
+                )
+                content = Reference("synthesised", inputs, seen_maps).to_bytes()
+                assets["reference-explain"] = writer.add_bytes(content, "reference-explain", ".npz")
+        reference = Reference("synthesised", inputs, outputs).to_bytes()
+        assets["reference-infer"] = writer.add_bytes(reference, "reference", ".npz")
+        size = {"height": 24, "width": 32, "resize": "shortest-edge", "resize_to": 36, "resample": "bicubic"}
+        fields: dict[str, Any] = {
+            "family": "colours",
+            "variant": "tiny",
+            "task": "image-classification",
+            "config": {},
+            "features": {"kind": "image", **size, "mean": [0.5] * 3, "std": [0.5] * 3},
+            "output": {"kind": "classes", "embedding": "embedding", "logits": "logits"},
+            "provenance": {"weights": {"source": "checkpoint", "name": "colours"}},
+            "graphs": graphs,
+            "assets": assets,
+        }
+        return writer.commit(Manifest(**{**fields, **changes}))
+
+
+def colour_onnx(path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="the toy graph is written with the package onnx")
+    from onnx import TensorProto, helper, numpy_helper
+
+    nodes = [
+        helper.make_node("ReduceMean", ["pixels", "axes"], ["embedding"], name="mean", keepdims=0),
+        helper.make_node("MatMul", ["embedding", "colours"], ["logits"], name="colours"),
+    ]
+    infos = {"pixels": ["batch", 3, 24, 32], "embedding": ["batch", 3], "logits": ["batch", 4]}
+    pixels, *answers = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in infos.items())
+    constants = {"axes": np.array([2, 3]), "colours": COLOURS}
+    weights = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "colours", [pixels], answers, weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+
+
+def bright_onnx(path: Path) -> None:
+    """Extent is the mean brightness of 4 x 4 pixels, distance what of it is above 0, angle what is below."""
+    onnx = pytest.importorskip("onnx", reason="the toy graph is written with the package onnx")
+    from onnx import TensorProto, helper, numpy_helper
+
+    nodes = [
+        helper.make_node("AveragePool", ["pixels"], ["cells"], name="cells", kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("ReduceMean", ["cells", "axes"], ["extent"], name="mean", keepdims=0),
+        helper.make_node("Relu", ["extent"], ["distance"], name="above"),
+        helper.make_node("Neg", ["extent"], ["dark"], name="dark"),
+        helper.make_node("Relu", ["dark"], ["angle"], name="below"),
+    ]
+    pixels = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["batch", 3, 24, 32])
+    maps = ("extent", "distance", "angle")
+    answers = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 6, 8]) for name in maps]
+    axes = numpy_helper.from_array(np.array([1]), "axes")
+    graph = helper.make_graph(nodes, "bright", [pixels], answers, [axes])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)

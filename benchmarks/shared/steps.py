@@ -13,17 +13,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgekit.core.files import write_atomic
 from edgekit.runtime.corpus import Corpus, read_corpus
 
 
 @dataclass(frozen=True)
 class Step:
-    """One command, and where its result lies. `run`: it is a training run, which can go on."""
+    """One command, and where its result lies.
+
+    Attributes:
+        run: it is a training run, which can go on.
+        prints: its standard output is the result.
+    """
 
     name: str
     command: tuple[str, ...]
     result: Path
     run: Path | None = None
+    prints: bool = False
 
 
 def train(
@@ -68,13 +75,15 @@ def _do(step: Step, work: Path) -> None:
     start = time.monotonic()
     try:
         with (work / "log.txt").open("a") as file:
-            done = subprocess.run(command, stdout=file, stderr=file, check=False)
+            done = subprocess.run(command, stdout=subprocess.PIPE if step.prints else file, stderr=file, check=False)
     finally:
         spent.write_text(json.dumps(round(before_s + time.monotonic() - start, 1)))
     if done.returncode:
         raise SystemExit(f"{step.name} ended with {done.returncode}: see {work / 'log.txt'}")
     if step.run is not None:
         step.result.write_text("{}")
+    elif step.prints:
+        write_atomic(step.result, done.stdout)
 
 
 def collect(work: Path, steps: Sequence[Step]) -> dict[str, Any]:

@@ -46,12 +46,21 @@ def make_checkpoint(folder: Path) -> None:
     (folder / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
 
 
-def export_peer(python: Path, checkpoint: Path, folder: Path) -> tuple[dict[str, Path], dict[str, Any]]:
+def export_peer(
+    python: Path,
+    checkpoint: Path,
+    folder: Path,
+    *,
+    task: str = "automatic-speech-recognition",
+    optimisations: Sequence[str] = _OPTIMISATIONS,
+) -> tuple[dict[str, Path], dict[str, Any]]:
     """Export by the peer's own command line.
 
     Args:
         python: of the peer's environment.
         folder: to be filled.
+        task: as the peer calls it.
+        optimisations: of the peer's that are tried.
 
     Returns:
         The ONNX files by the optimisation that made them ("none", and of O1, O2, O3 those that the peer can do for
@@ -65,13 +74,13 @@ def export_peer(python: Path, checkpoint: Path, folder: Path) -> tuple[dict[str,
         "-m",
         checkpoint,
         "--task",
-        "automatic-speech-recognition",
+        task,
         folder / "none",
     ]
     _run(export)
     files = {"none": folder / "none" / "model.onnx"}
     refused = {}
-    for level in _OPTIMISATIONS:
+    for level in optimisations:
         out = folder / level
         ended = _start([cli, "onnxruntime", "optimize", "--onnx_model", folder / "none", f"-{level}", "-o", out])
         made = sorted(out.glob("*.onnx"))
@@ -79,12 +88,14 @@ def export_peer(python: Path, checkpoint: Path, folder: Path) -> tuple[dict[str,
             files[level] = made[0]
         else:
             refused[level] = _last_line(ended.stderr)
-    facts = {
+    facts: dict[str, Any] = {
         "versions": _versions(python),
-        "export": "optimum-cli export onnx -m CHECKPOINT --task automatic-speech-recognition OUT",
-        "optimize": "optimum-cli onnxruntime optimize --onnx_model OUT -O1|-O2|-O3 -o OPTIMISED",
+        "export": f"optimum-cli export onnx -m CHECKPOINT --task {task} OUT",
         "refused": refused,
     }
+    if optimisations:
+        levels = "|".join(f"-{level}" for level in optimisations)
+        facts["optimize"] = f"optimum-cli onnxruntime optimize --onnx_model OUT {levels} -o OPTIMISED"
     return files, facts
 
 

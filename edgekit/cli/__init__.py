@@ -11,14 +11,18 @@ import typer
 from edgekit.cli.adapt import adapt
 from edgekit.cli.benchmark import benchmark
 from edgekit.cli.build import build
+from edgekit.cli.classes import classes
+from edgekit.cli.classify import classify
 from edgekit.cli.compare import compare
 from edgekit.cli.data import data
 from edgekit.cli.demo import demo
 from edgekit.cli.devices import devices
 from edgekit.cli.doctor import doctor
+from edgekit.cli.enroll import enroll
 from edgekit.cli.export import export
 from edgekit.cli.inspect import inspect
 from edgekit.cli.list import list_families
+from edgekit.cli.output import shown
 from edgekit.cli.profile import profile
 from edgekit.cli.report import report
 from edgekit.cli.speakers import speakers
@@ -26,6 +30,9 @@ from edgekit.cli.train import train
 from edgekit.cli.transcribe import transcribe
 from edgekit.cli.verify import verify
 from edgekit.core.errors import EdgekitError
+
+_LINES = "\n\t"
+"""Of a message of several lines."""
 
 app = typer.Typer(
     name="edgekit",
@@ -44,11 +51,14 @@ app.command("export")(export)
 app.command("build")(build)
 app.command("verify")(verify)
 app.command("transcribe")(transcribe)
+app.command("classify")(classify)
+app.command("enroll")(enroll)
 app.command("adapt")(adapt)
 app.command("profile")(profile)
 app.command("report")(report)
 app.command("compare")(compare)
 app.add_typer(speakers, name="speakers")
+app.add_typer(classes, name="classes")
 app.add_typer(benchmark, name="benchmark")
 app.add_typer(data, name="data")
 app.add_typer(demo, name="demo")
@@ -79,9 +89,10 @@ def main() -> None:
     try:
         app()
     except EdgekitError as error:
-        print(f"error: {error.message}", file=sys.stderr)
+        # names of files and classes must not command the terminal
+        print(f"error: {shown(error.message, keep=_LINES)}", file=sys.stderr)
         if error.hint:
-            print(f"hint:  {error.hint}", file=sys.stderr)
+            print(f"hint:  {shown(error.hint, keep=_LINES)}", file=sys.stderr)
         sys.exit(error.exit_code)
     except SystemExit as leaving:
         # typer and rich leave with 1 where the reader of our output has closed it (`| head`), but nothing failed

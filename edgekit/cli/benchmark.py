@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgekit.cli.few_shot import few_shot
 from edgekit.cli.libricontinual import libricontinual
 from edgekit.cli.options import (
     AllowFallback,
@@ -27,13 +26,14 @@ from edgekit.cli.options import (
     Threads,
     WordBonus,
 )
-from edgekit.cli.output import log, print_json, table
+from edgekit.cli.output import log, print_json, progress_bar, table
 
 if TYPE_CHECKING:
     from edgekit.runtime.benchmark_asr import AsrBenchmark
 
 benchmark = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 benchmark.command("libricontinual")(libricontinual)
+benchmark.command("few-shot")(few_shot)
 
 _NUM_SKIPPED, _NUM_WORST = 10, 5
 
@@ -112,7 +112,7 @@ def asr(
         lm_weight=lm_weight,
         word_bonus=word_bonus,
     )
-    with _progress_bar() as report:
+    with progress_bar() as report:
         result = benchmark_asr(
             bundle,
             data,
@@ -174,16 +174,3 @@ def _rows(result: AsrBenchmark) -> list[tuple[str, str]]:
         ("recordings", f"{errors.num_utterances} scored, {len(result.skipped)} skipped"),
         ("run on", f"{session['backend']} {session['precision']} on {session['device']}{threads}, {where}"),
     ]
-
-
-@contextmanager
-def _progress_bar() -> Iterator[Callable[[int, int, float], None]]:
-    """Gives `report(done, total, share)`: a bar with the time left on standard error, where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("loading", total=1.0)
-        yield lambda done, total, share: bar.update(task, description=f"{done} of {total}", completed=share)

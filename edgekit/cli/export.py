@@ -18,6 +18,20 @@ if TYPE_CHECKING:
     from edgekit.export.build import Request
 
 
+_COLUMNS = {
+    ("backend", "backend"): "{}",
+    ("precision", "precision"): "{}",
+    ("device", "device"): "{}",
+    ("audio_s", "audio s"): "{:g}",
+    ("batch", "batch"): "{}",
+    ("num_samples", "runs"): "{}",
+    ("p50_ms", "p50 ms"): "{:.1f}",
+    ("max_ms", "max ms"): "{:.1f}",
+    ("rtf", "RTF"): "{:.4f}",
+}
+"""Of the latency table: a row's field, its title and how it is written; recordings and pictures have some of them."""
+
+
 def export(
     family: Annotated[str, typer.Argument(help="A family of `edgekit list`.")],
     checkpoint: Annotated[
@@ -39,6 +53,10 @@ def export(
     audio: Annotated[
         list[Path] | None,
         typer.Option(help="Your recordings for the check, at most 8, kept in the bundle; default: the sample clips."),
+    ] = None,
+    picture: Annotated[
+        list[Path] | None,
+        typer.Option(help="Likewise pictures, for a family that takes them; default: drawn ones."),
     ] = None,
     set: Annotated[
         list[str] | None,
@@ -76,6 +94,7 @@ def export(
         head,
         tuple(set or ()),
         tuple(audio or ()),
+        tuple(picture or ()),
         seed,
         adapt=adapt,
         gates="full" if gates == "full" else "fast",
@@ -138,19 +157,7 @@ def _finish(path: Path, latency: bool, json: bool, report: Callable[[str], None]
     for graph in bundle.manifest.graphs.values():
         print_artifacts(graph.artifacts)
     if rows:
-        cells = [
-            [
-                row["backend"],
-                row["precision"],
-                row["device"],
-                f"{row['audio_s']:g}",
-                row["num_samples"],
-                f"{row['p50_ms']:.1f}",
-                f"{row['max_ms']:.1f}",
-                f"{row['rtf']:.4f}",
-            ]
-            for row in rows
-        ]
-        header = ["backend", "precision", "device", "audio s", "runs", "p50 ms", "max ms", "RTF"]
-        table(header, cells, right=(3, 4, 5, 6, 7))
+        columns = {column: form for column, form in _COLUMNS.items() if column[0] in rows[0]}
+        cells = [[form.format(row[key]) for (key, _), form in columns.items()] for row in rows]
+        table([title for _, title in columns], cells, right=tuple(range(3, len(columns))))
     typer.echo(f"{path} is ready: edgekit inspect {path}")

@@ -95,6 +95,8 @@ def _figures(parity: dict[str, Any], precision: str) -> str:
     worst = max(parity["alone_max_abs"], parity.get("batched_max_abs", 0.0))
     cosine = min(parity["alone_cosine"], parity.get("batched_cosine", 1.0))
     inputs = f"{len(parity['lengths'])} {parity['inputs']} lengths"
+    if not parity["lengths"]:  # of what has none
+        inputs = f"{parity['items']} {parity['inputs']} items"
     if parity["computed_in"] != precision:
         inputs += f", computed in {parity['computed_in']}"
     inputs += ", batched and alone" if "batched_max_abs" in parity else ""

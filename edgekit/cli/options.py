@@ -54,7 +54,9 @@ Speaker = Annotated[
 ]
 StoreRoot = Annotated[
     Path | None,
-    typer.Option("--store", metavar="DIR", help="Where speakers lie; default: the platform's data directory."),
+    typer.Option(
+        "--store", metavar="DIR", help="Where speakers and classes lie; default: the platform's data directory."
+    ),
 ]
 Formats = Annotated[
     str | None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -23,6 +23,11 @@ def log(text: str) -> None:
         typer.echo(text, err=True)
     except BrokenPipeError:
         discard(sys.stderr)
+
+
+def shown(text: str, keep: str = "") -> str:
+    """Without what would end a field or a line, or command a terminal; but for the letters of `keep`."""
+    return "".join(letter if letter.isprintable() or letter in keep else ascii(letter)[1:-1] for letter in text)
 
 
 def discard(stream: TextIO) -> None:
@@ -59,3 +64,16 @@ def progress() -> Iterator[Any]:
         log(f"[{time.perf_counter() - start:5.1f} s] {step}")
 
     yield report
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[int, int, float], None]]:
+    """Gives `report(done, total, share)`: a bar with the time left on standard error, where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("loading", total=1.0)
+        yield lambda done, total, share: bar.update(task, description=f"{done} of {total}", completed=share)

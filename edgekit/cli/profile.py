@@ -45,7 +45,7 @@ def profile(
     allow_fallback: AllowFallback = False,
     graph: Annotated[str, typer.Option(help="Which graph of a bundle.")] = "infer",
     task: Annotated[
-        bool, typer.Option("--task", help="A bundle from waveform to answer, not its graph alone.")
+        bool, typer.Option("--task", help="A bundle from waveform or picture to answer, not its graph alone.")
     ] = False,
     dim: Annotated[
         list[str] | None, typer.Option(metavar="NAME=SIZE", help="The size of a dynamic axis; may be repeated.")

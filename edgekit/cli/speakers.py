@@ -9,6 +9,7 @@ import typer
 
 from edgekit.cli.options import Json, OptionalBundlePath, StoreRoot
 from edgekit.cli.output import log, print_json, table
+from edgekit.cli.stored import erase_asking, made_at
 
 if TYPE_CHECKING:
     from edgekit.core.record import Record
@@ -40,7 +41,7 @@ def list_speakers(bundle: OptionalBundlePath = None, store: StoreRoot = None, js
             log(f"warning: {name}: {error.message}")  # the others are still wanted
             continue
         rows.append(_described(record, versions))
-        lines.append([name, record.card.version, len(versions), *_figures(record.card.details), _date(record)])
+        lines.append([name, record.card.version, len(versions), *_figures(record.card.details), made_at(record)])
     if json:
         print_json(rows)
     elif lines:
@@ -64,7 +65,7 @@ def show(bundle: _Bundle = None, name: _Name = None, store: StoreRoot = None, js
     for number in versions:
         made = known.store.open("speakers", name, number)
         rows.append(
-            [f"{number}{' *' if number == record.card.version else ''}", *_figures(made.card.details), _date(made)]
+            [f"{number}{' *' if number == record.card.version else ''}", *_figures(made.card.details), made_at(made)]
         )
     table(["version (* in use)", "speech", "WER", "loss", "made"], rows, right=(1, 2, 3))
     # JSON writes no control characters, which an imported card may hold
@@ -124,21 +125,8 @@ def forget(
     store: StoreRoot = None,
 ) -> None:
     """Erase all that is known of a speaker for this bundle: every version, and what was left to resume."""
-    import sys
-
-    from edgekit.core.errors import UsageError
-    from edgekit.core.store import Store, cores
-
     bundle, name = _shifted("forget [BUNDLE] NAME", bundle, name)
-    known = _speakers(bundle, store)
-    if not yes:
-        if not sys.stdin.isatty():
-            raise UsageError(f"expected a person to confirm that {name!r} is erased", hint="--yes")
-        typer.confirm(f"Erase every version of {name!r}? It cannot be undone.", abort=True, err=True)
-    known.store.forget("speakers", name)
-    log(f"{name} is erased")
-    if others := [core for core in cores(store) if name in Store(core, store).names("speakers")]:
-        log(f"other bundles still know a {name!r}: {', '.join(f'{core[:16]}...' for core in others)}")
+    erase_asking(_speakers(bundle, store).store, "speakers", name, store, yes=yes)
 
 
 def _shifted(usage: str, *arguments: str | None) -> tuple[Any, ...]:
@@ -183,13 +171,3 @@ def _part(data: dict[str, Any], key: str) -> dict[str, Any]:
 
 def _numbers(form: str, *values: object) -> str:
     return form.format(*values) if all(type(value) in (int, float) for value in values) else "-"
-
-
-def _date(record: Record) -> str:
-    """In UTC, to the minute; of an imported card it may be any text."""
-    from datetime import datetime
-
-    try:
-        return f"{datetime.fromisoformat(record.card.created):%Y-%m-%d %H:%M}"
-    except ValueError:
-        return "-"

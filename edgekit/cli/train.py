@@ -19,7 +19,11 @@ from edgekit.cli.output import log, print_json
 def train(
     family: Annotated[str, typer.Argument(help="A family of `edgekit list`.")],
     data: Annotated[
-        str | None, typer.Option(help="A corpus: LibriSpeech, LJSpeech, Common Voice, JSON lines, or recordings alone.")
+        str | None,
+        typer.Option(
+            help="Recordings: LibriSpeech, LJSpeech, Common Voice, JSON lines, a folder. "
+            "Pictures: a folder per class, CUB-200-2011, Stanford Cars, FGVC-Aircraft, JSON lines."
+        ),
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="How it learns (see --show); default: the family's first.")] = None,
     variant: Annotated[str | None, typer.Option(help="A variant of `edgekit list`.")] = None,
@@ -122,7 +126,7 @@ class _Bar:
             log(f"{what}: going on from step {done} of {total}")
 
     def step(self, done: int, numbers: dict[str, float]) -> None:
-        text = f"loss {numbers['loss']:.4g}, {numbers['audio_s_per_s']:.0f} s of sound per s" if numbers else ""
+        text = f"loss {numbers['loss']:.4g}, {_speed(numbers)}" if numbers else ""
         if self.bar is not None:
             self.bar.update(self.task, completed=done, **({"numbers": text} if text else {}))
         elif text and time.monotonic() - self._told > self._EVERY_S:
@@ -135,6 +139,12 @@ class _Bar:
             self.bar.console.print(text, highlight=False, markup=False)
         else:
             log(text)
+
+
+def _speed(numbers: dict[str, float]) -> str:
+    """How fast it learns; each kind of data counts its own unit."""
+    units = {"audio_s_per_s": "s of sound", "pictures_per_s": "pictures"}
+    return ", ".join(f"{numbers[name]:.0f} {unit} per s" for name, unit in units.items() if name in numbers)
 
 
 class _Nobody:

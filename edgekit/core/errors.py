@@ -64,6 +64,10 @@ class AudioError(EdgekitError):
     """A recording cannot be read or cannot be used."""
 
 
+class PictureError(EdgekitError):
+    """A picture cannot be read or cannot be used."""
+
+
 class DecodingError(EdgekitError):
     """Hotwords or a language model cannot be read, or do not fit the bundle's labels."""
 

@@ -23,12 +23,14 @@ from edgekit.core.reference import Reference
 from edgekit.core.settings import apply_settings, settings_to_dict
 from edgekit.core.signature import Signature, TensorSpec
 from edgekit.export.build import Request, check_free_space
+from edgekit.export.pictures import MAX_PICTURES, picture_inputs, takes_pictures
 from edgekit.export.target import check_memory
 from edgekit.export.verify import MIN_LENGTHS, check_artifact, reference_asset
-from edgekit.runtime.chunks import InChunks, counted, whole
+from edgekit.runtime.chunks import InChunks, Runs, counted, whole
 from edgekit.runtime.features import open_features
 from edgekit.runtime.features.audio import load_audio
 from edgekit.runtime.samples import sample_clips
+from edgekit.runtime.samples.pictures import sample_pictures
 from edgekit.train.family import LoadedModel, families, find_family
 
 _MAX_ONNX_BYTES = 2**31 - 2**20
@@ -50,6 +52,7 @@ class ExportRequest:
         settings: `field=value` changes to the variant's sizes, for random weights only, but for what the family lets
             be chosen of any weights (`Family.deployable`).
         audio: the user's recordings for the check, which the bundle keeps; none: the sample clips.
+        pictures: likewise of a family that takes pictures; none: the drawn ones.
         seed: asks for random weights, also where there are built-in ones; None: 0 for those that are random anyway.
         adapt: with the gradient graphs by which a device learns a user's weights.
         gates: how far these are held to torch, see `adaptation.check_gradient`.
@@ -63,6 +66,7 @@ class ExportRequest:
     head: str | None = None
     settings: Sequence[str] = ()
     audio: Sequence[Path] = ()
+    pictures: Sequence[Path] = ()
     seed: int | None = None
     adapt: bool = False
     gates: Literal["fast", "full"] = "fast"
@@ -80,7 +84,7 @@ def export(request: ExportRequest, out: Path | None = None, *, report: Report = 
     Raises:
         UsageError: an unknown family, variant, head or setting.
         CheckpointError: the checkpoint does not fit.
-        AudioError: a recording cannot be used.
+        AudioError, PictureError: a recording or picture cannot be used.
         BackendError: a package that exports is not installed.
         VerificationError: the graph answers otherwise than torch; nothing is written then.
     """
@@ -94,8 +98,8 @@ def export(request: ExportRequest, out: Path | None = None, *, report: Report = 
         check_memory(request.target, num_bytes, request.builds)
     _keep_what_is_worth_more(path, request.family, model)
     check_free_space(path, int(num_bytes * 1.1))
-    audio = list(request.audio) or sample_clips()
-    origin = "real" if request.audio else "synthesised"
+    samples, origin = _samples(request, model)
+    labels = _lines(model.tokens)
     try:
         from edgekit.export.onnx import export_onnx
     except ModuleNotFoundError as error:
@@ -108,7 +112,7 @@ def export(request: ExportRequest, out: Path | None = None, *, report: Report = 
         ) from error
 
     signatures = model.config.graphs(model.head)
-    references = {name: make_reference(model, name, audio, origin) for name in signatures}
+    references = {name: make_reference(model, name, samples, origin) for name in signatures}
     with writing(path) as writer:
         graphs: dict[str, Graph] = {}
         for name, signature in signatures.items():
@@ -122,8 +126,8 @@ def export(request: ExportRequest, out: Path | None = None, *, report: Report = 
             reference_asset(name): writer.add_bytes(reference.to_bytes(), reference_asset(name), ".npz")
             for name, reference in references.items()
         }
-        if model.tokens:
-            assets["tokens"] = writer.add_bytes("\n".join(model.tokens).encode() + b"\n", "tokens", ".txt")
+        if labels:
+            assets["tokens"] = writer.add_bytes(labels, "tokens", ".txt")
         adaptation, first = None, next(iter(signatures.values()))
         if model.tunable is not None:
             from edgekit.export.adaptation import check_gradient, write_gradient, write_starts
@@ -164,16 +168,29 @@ def export(request: ExportRequest, out: Path | None = None, *, report: Report = 
         return writer.commit(manifest)
 
 
-def make_reference(model: LoadedModel, graph: str, audio: Sequence[Path], origin: str) -> Reference:
-    """What a graph's torch module answers on recordings, each alone, at three lengths or more.
+def make_reference(model: LoadedModel, graph: str, samples: Sequence[Any], origin: str) -> Reference:
+    """What a graph's torch module answers on recordings or pictures, each alone.
 
-    The recordings joined end to end are one item more; where they have fewer than three lengths, parts of the longest
-    are added. What is longer than the graph takes is cut. A graph with state gets them in chunks.
+    Of recordings, three lengths or more. Joined end to end they are one item more; where they have fewer than three
+    lengths, parts of the longest are added. What is longer than the graph takes is cut. A graph with state gets them in
+    chunks.
+
+    Args:
+        samples: files of recordings; or pictures, see `picture_inputs`.
 
     Raises:
         AudioError: the recordings are too short to be cut into three lengths.
+        PictureError: a picture cannot be read.
     """
     session = whole(TorchSession(model.graph(graph), model.config.graphs(model.head)[graph]))
+    if takes_pictures(model.features):
+        inputs = picture_inputs(model.features, session.signature, samples)
+    else:
+        inputs = _recording_inputs(model, session, samples)
+    return Reference(origin, inputs, tuple(session.run(item) for item in inputs))
+
+
+def _recording_inputs(model: LoadedModel, session: Runs, audio: Sequence[Path]) -> tuple[dict[str, np.ndarray], ...]:
     data, lengths, axis = counted(session.signature.inputs, "an input")
     longest = sys.maxsize if isinstance(session, InChunks) else axis.max
     features = open_features(model.features)
@@ -195,7 +212,7 @@ def make_reference(model: LoadedModel, graph: str, audio: Sequence[Path], origin
             hint=f"give a recording of at least {math.ceil(100 * enough / features.sample_rate) / 100:g} s",
         )
     random = np.random.default_rng(0)
-    inputs = tuple(
+    return tuple(
         {
             data.name: x[None],
             lengths.name: np.array([len(x)], lengths.dtype),
@@ -204,7 +221,6 @@ def make_reference(model: LoadedModel, graph: str, audio: Sequence[Path], origin
         }
         for index, x in enumerate(items)
     )
-    return Reference(origin, inputs, tuple(session.run(item) for item in inputs))
 
 
 def _weights(spec: TensorSpec, random: np.random.Generator, scale: float) -> np.ndarray:
@@ -227,6 +243,29 @@ class TorchSession:
         return {spec.name: answer.numpy() for spec, answer in zip(self.signature.outputs, answers)}
 
 
+def _samples(request: ExportRequest, model: LoadedModel) -> tuple[Sequence[Any], str]:
+    """What the model is asked in its check: the user's own or ours, and which of them."""
+    pictured = takes_pictures(model.features)
+    given, others = (request.pictures, request.audio) if pictured else (request.audio, request.pictures)
+    if others:
+        wanted, option = ("pictures", "--picture") if pictured else ("recordings", "--audio")
+        raise UsageError(f"expected {wanted} for the check of {request.family}, received {others[0]}", hint=option)
+    if given:
+        return given, "real"
+    return sample_pictures() if pictured else sample_clips(), "synthesised"
+
+
+def _lines(labels: Sequence[str]) -> bytes:
+    """One label per line; ExportError for one that no line of text holds."""
+    for label in labels:
+        if "\n" in label:
+            raise ExportError(f"expected labels of one line each, received {label!r}", hint="give it another name")
+    try:
+        return "".join(f"{label}\n" for label in labels).encode()
+    except UnicodeEncodeError as error:
+        raise ExportError(f"expected labels that UTF-8 can hold, received {error.object!r}") from error
+
+
 def _keep_what_is_worth_more(path: Path, family: str, model: LoadedModel) -> None:
     """Refuse to write another model, or weights that can be had again at any time, over a bundle."""
     try:
@@ -245,6 +284,8 @@ def _load(request: ExportRequest) -> tuple[str, LoadedModel]:
     family = find_family(request.family)
     if len(request.audio) > MAX_AUDIO:
         raise UsageError(f"expected at most {MAX_AUDIO} recordings for the check, received {len(request.audio)}")
+    if len(request.pictures) > MAX_PICTURES:
+        raise UsageError(f"expected at most {MAX_PICTURES} pictures for the check, received {len(request.pictures)}")
     if request.adapt:
         if not family.adapted:
             able = [each.name for each in families().values() if each.adapted]
@@ -293,6 +334,8 @@ def _command(request: ExportRequest) -> str:
     words += ["--target", request.target] if request.target is not None else []
     for path in request.audio:
         words += ["--audio", str(path)]
+    for path in request.pictures:
+        words += ["--picture", str(path)]
     return shlex.join(words)
 
 

@@ -247,6 +247,7 @@ def check_answers(session: Any, reference: Reference, tolerance: Tolerance) -> d
         "max_relative_rms": tolerance.relative_rms,
         "min_signal_cosine": tolerance.signal_cosine,
         "lengths": lengths,
+        "items": len(reference.inputs),
         **{f"{how}_{key}": value for how, result in found.items() for key, value in vars(result).items()},
         "date": datetime.now(timezone.utc).date().isoformat(),
     }

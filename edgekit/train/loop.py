@@ -24,8 +24,7 @@ from torch import Tensor
 from edgekit.core.errors import TrainingError, UnavailableError, UsageError
 from edgekit.core.files import explained
 from edgekit.train.average import open_average
-from edgekit.train.data.loading import Batch
-from edgekit.train.objective import Objective
+from edgekit.train.objective import Batch, Objective
 from edgekit.train.run import RunFolder
 from edgekit.train.schedule import rate_share
 from edgekit.train.state import Learner
@@ -48,10 +47,13 @@ class LoopSettings:
         steps: updates of the weights.
         accumulate: batches per update and process.
         precision: "32-true", "bf16-mixed" or "16-mixed" (Fabric's names; the last on GPUs). Inputs stay float32.
+        optimizer: "adamw", or "sgd" with Nesterov's or plain momentum.
+        momentum, nesterov: of SGD.
         learning_rate: its peak.
         schedule: its course after the warm-up (`schedule.rate_share`).
         warmup: the share of the steps in which it rises, 0..1.
-        betas, eps, weight_decay: AdamW's.
+        betas, eps: AdamW's.
+        weight_decay: of either; AdamW's is not part of the gradient.
         clip_norm: the largest norm of a gradient; 0: not clipped.
         ema: decay of the exponential moving average of the weights that is validated and saved, 0.99..0.9999; 0: none.
         average_last: in its place, the mean of the weights at so many last validations; 0: none.
@@ -65,6 +67,9 @@ class LoopSettings:
     steps: int = 25_000
     accumulate: int = 1
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    momentum: float = 0.9
+    nesterov: bool = False
     learning_rate: float = 2e-4
     schedule: Literal["linear", "cosine", "tri-stage", "constant"] = "linear"
     warmup: float = 0.07
@@ -90,6 +95,8 @@ class LoopSettings:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
         if not (0 <= self.warmup <= 1 and 0 <= self.ema < 1 and self.clip_norm >= 0):
             raise ValueError("warmup and ema must be in 0..1 and clip_norm not negative")
+        if not 0 < self.momentum < 1:
+            raise ValueError(f"momentum must be between 0 and 1, got {self.momentum}")
         if self.average_last < 0 or (self.average_last and self.ema):
             raise ValueError(
                 f"average_last must not be negative, and takes the place of ema, which must be 0 then; "
@@ -196,14 +203,7 @@ def fit(
         UsageError: the run has gone further than `settings.steps`, and there is no checkpoint.
         KeyboardInterrupt: after SIGINT or SIGTERM to any of the processes, once the state is saved.
     """
-    parameters = [parameter for parameter in objective.parameters() if parameter.requires_grad]
-    plain_optimizer = torch.optim.AdamW(
-        parameters,
-        lr=settings.learning_rate,
-        betas=settings.betas,
-        eps=settings.eps,
-        weight_decay=settings.weight_decay,
-    )
+    plain_optimizer = _optimizer(objective, settings)
     module, optimizer = fabric.setup(objective, plain_optimizer)
     average = open_average(objective, ema=settings.ema, last=settings.average_last)
     learner = Learner(objective, plain_optimizer, average, fabric)
@@ -226,7 +226,7 @@ def fit(
         for step in range(start, settings.steps):
             rate = settings.learning_rate * rate_share(settings.schedule, step, settings.steps, settings.warmup)
             for group in plain_optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["share"]
             module.train()
             for index in range(settings.accumulate):
                 waited = time.perf_counter()
@@ -238,7 +238,7 @@ def fit(
                     # whoever stopped us has ended the processes that read, too: this step does not happen
                     run.save_state(learner.state(step, best))
                     raise KeyboardInterrupt from None
-                meter.add_wait(time.perf_counter() - waited, batch.audio_s)
+                meter.add_wait(time.perf_counter() - waited, batch)
                 torch.manual_seed(_seed_of(settings.seed, batch.index))
                 with torch.no_grad():
                     inputs = objective.inputs(batch, step)
@@ -289,6 +289,21 @@ def fit(
     return best
 
 
+def _optimizer(objective: Objective, settings: LoopSettings) -> torch.optim.Optimizer:
+    """Over all that learns; parameters whose rates have the same share are one group, which remembers its "share"."""
+    shares: dict[float, list[Tensor]] = {}
+    for name, parameter in objective.named_parameters():
+        if parameter.requires_grad:
+            shares.setdefault(objective.rate_share(name), []).append(parameter)
+    groups = [{"params": parameters, "share": share} for share, parameters in shares.items()]
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(
+            groups, lr=rate, momentum=settings.momentum, nesterov=settings.nesterov, weight_decay=decay
+        )
+    return torch.optim.AdamW(groups, lr=rate, betas=settings.betas, eps=settings.eps, weight_decay=decay)
+
+
 def _seed_of(seed: int, index: int) -> int:
     """A seed per batch; neighbouring ones give unrelated numbers (a 64-bit mixing as in SplitMix64)."""
     mixed = (seed * 0x9E3779B97F4A7C15 + index + 1) & 0xFFFFFFFFFFFFFFFF
@@ -298,7 +313,7 @@ def _seed_of(seed: int, index: int) -> int:
 
 
 class _Meter:
-    """Means of what a step answers, and how fast sound is learned from, since the last `take`."""
+    """Means of what a step answers, and how fast data are learned from, since the last `take`."""
 
     def __init__(self) -> None:
         self.restart()
@@ -307,7 +322,7 @@ class _Meter:
         """Forget all."""
         self._since = time.perf_counter()
         self._values: dict[str, list[Tensor]] = {}
-        self._waited_s = self._audio_s = 0.0
+        self._waited_s, self._amount, self._unit = 0.0, 0.0, ""
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -316,9 +331,10 @@ class _Meter:
         yield
         self._since += time.perf_counter() - begun
 
-    def add_wait(self, waited_s: float, audio_s: float) -> None:
+    def add_wait(self, waited_s: float, batch: Batch) -> None:
         self._waited_s += waited_s
-        self._audio_s += audio_s
+        self._amount += batch.amount
+        self._unit = batch.unit
 
     def add_values(self, values: dict[str, Tensor]) -> None:
         for name, value in values.items():
@@ -327,7 +343,7 @@ class _Meter:
     def take(self) -> dict[str, float]:
         means = {name: float(torch.stack(values).float().mean()) for name, values in self._values.items()}
         elapsed_s = time.perf_counter() - self._since
-        speed = {"audio_s_per_s": self._audio_s / elapsed_s, "waiting_share": self._waited_s / elapsed_s}
+        speed = {f"{self._unit}_per_s": self._amount / elapsed_s, "waiting_share": self._waited_s / elapsed_s}
         self.restart()
         return {**means, **speed}
 

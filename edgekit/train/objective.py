@@ -5,11 +5,37 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
+import torch
 from torch import Tensor, nn
 
-from edgekit.train.data.loading import Batch
+
+class Batch(Protocol):
+    """What is learned from at once: recordings, pictures, ...
+
+    Attributes:
+        ids: of its items, for messages.
+        index: its global number, over all epochs and processes.
+        unit: what its size is counted in, as metrics are named: "audio_s", "pictures".
+    """
+
+    unit: ClassVar[str]
+
+    @property
+    def ids(self) -> tuple[str, ...]: ...
+
+    @property
+    def index(self) -> int: ...
+
+    @property
+    def amount(self) -> float:
+        """How much of that unit it is."""
+        ...
+
+    def to(self, device: torch.device | str) -> Any:
+        """The same on a device."""
+        ...
 
 
 class Objective(nn.Module):
@@ -23,9 +49,13 @@ class Objective(nn.Module):
 
     monitor: ClassVar[str] = "loss"
 
+    def rate_share(self, name: str) -> float:
+        """By how much the learning rate of a parameter is multiplied, by its name in this module."""
+        return 1.0
+
     @abstractmethod
-    def inputs(self, batch: Batch, step: int) -> dict[str, Any]:
-        """The keyword arguments of `forward`: features, masks, targets, a teacher's answers.
+    def inputs(self, batch: Any, step: int) -> dict[str, Any]:
+        """The keyword arguments of `forward` for a batch (`Batch`): features, masks, targets, a teacher's answers.
 
         It runs without gradients and in float32, on the batch's device. All random numbers come from torch's global
         generator, which the loop seeds for each batch.
@@ -36,7 +66,7 @@ class Objective(nn.Module):
         """ "loss", which is minimised, and further scalars to be logged."""
 
     @abstractmethod
-    def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
+    def validate(self, batches: Iterable[Any]) -> dict[str, float]:
         """Numbers on held-back data, `monitor` among them. In evaluation mode, without gradients."""
 
     @abstractmethod

@@ -29,17 +29,23 @@ def _cases() -> list[tuple[str, str, str]]:
 
 CASES = _cases()
 ADAPTED = "adapted"
+# such a family has a second graph where it is asked for
+EXPLAINED = [(family.name, "explain=true") for family in families().values() if "explain" in family.deployable]
+PARAMS = [*CASES, *EXPLAINED, (ADAPTED,)]
 
 
-@pytest.fixture(scope="session", params=[*CASES, ADAPTED], ids=["/".join(case) for case in CASES] + [ADAPTED])
+@pytest.fixture(scope="session", params=PARAMS, ids=["/".join(param) for param in PARAMS])
 def small_bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A small random model of one family, variant and head, or one with theta, exported and built for OpenVINO."""
     from edgekit.export.build import Request, build
     from edgekit.export.export import ExportRequest, export
 
     path: Path = tmp_path_factory.mktemp("bundles") / "bundle"
-    if request.param == ADAPTED:
+    if request.param == (ADAPTED,):
         shutil.copytree(request.getfixturevalue("adaptable").path, path)
+    elif request.param in EXPLAINED:
+        family, setting = request.param
+        export(ExportRequest(family, settings=(*families()[family].small, setting)), path)
     else:
         family, variant, head = request.param
         export(ExportRequest(family, variant=variant, head=head, settings=families()[family].small), path)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from edgekit.core.settings import apply_settings
 from edgekit.core.signature import Signature
 from edgekit.export.onnx import example_inputs
+from edgekit.export.pictures import takes_pictures
 from edgekit.runtime.features import open_features
+from edgekit.runtime.features.image import open_pixels
 from edgekit.train.family import families
 
 VARIANTS = [(family, name) for family in families().values() for name in family.variants]
@@ -47,6 +50,11 @@ def test_features_fit_the_first_input(family, variant) -> None:
     config = family.variants[variant]
     for head in family.heads:
         (signature, *_) = config.graphs(head).values()
+        if takes_pictures(config.features()):
+            pixels = open_pixels(config.features())(np.zeros((40, 30, 3), np.uint8))
+            assert pixels.shape == signature.inputs[0].shape[1:]
+            assert pixels.dtype == signature.inputs[0].dtype
+            continue
         features = open_features(config.features())
         x = features(torch.zeros(features.min_samples + 1600).numpy())
         assert x.shape[1:] == signature.inputs[0].shape[2:]

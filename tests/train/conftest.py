@@ -1,4 +1,4 @@
-"""A small spoken corpus in which each letter is a tone, and a silent reporter."""
+"""A small spoken corpus in which each letter is a tone, pictures of coloured blots, and a silent reporter."""
 
 from __future__ import annotations
 
@@ -39,6 +39,24 @@ def tone_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
             soundfile.write(chapter / f"{name}.flac", tones(" ".join(words), rng), RATE)
             lines.append(f"{name} {' '.join(words)}\n")
         (chapter / f"{speaker}-1.trans.txt").write_text("".join(lines))
+    return folder
+
+
+BLOTS = {"blue": (40, 60, 220), "green": (40, 200, 60), "red": (220, 50, 40), "yellow": (230, 220, 50)}
+
+
+@pytest.fixture(scope="session")
+def blots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder per class, 12 pictures in each: a blot of the class' colour somewhere on noise, PNG of 30 x 34 to 40."""
+    image = pytest.importorskip("PIL.Image", reason="pictures are written with Pillow")
+    folder, rng = tmp_path_factory.mktemp("blots"), np.random.default_rng(0)
+    for name, colour in BLOTS.items():
+        (folder / name).mkdir()
+        for index in range(12):
+            picture = rng.integers(90, 150, (30, 34 + index // 2, 3), np.uint8)
+            top, left = rng.integers(2, 14, 2)
+            picture[top : top + 12, left : left + 12] = colour
+            image.fromarray(picture).save(folder / name / f"{index:02d}.png")
     return folder
 
 

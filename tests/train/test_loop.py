@@ -491,3 +491,46 @@ def test_a_run_killed_by_the_system_goes_on_exactly(tone_corpus: Path, tmp_path:
     process.wait()
     assert train("--out", str(tmp_path / "killed"), "--resume").wait(timeout=180) == 0
     assert_equal(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
+
+
+class HalfAsFast(Regression):
+    def rate_share(self, name: str) -> float:
+        return 0.5 if name.startswith("layer.2") else 1.0
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_each_parameter_has_its_share_of_the_rate(optimizer: Any, tmp_path: Path, silent: Any) -> None:
+    """One step of SGD without momentum's past is rate x share x gradient; AdamW's first is rate x share x sign."""
+    settings = replace(
+        SETTINGS,
+        optimizer=optimizer,
+        steps=1,
+        schedule="constant",
+        warmup=0.0,
+        weight_decay=0.0,
+        clip_norm=0.0,
+        ema=0.0,
+    )
+    moved = []
+    for kind in (Regression, HalfAsFast):
+        objective = kind()
+        before = {name: value.detach().clone() for name, value in objective.named_parameters()}
+        fit(open_fabric(settings), objective, Numbers(), settings, RunFolder(tmp_path / kind.__name__), silent)
+        moved.append({name: value.detach() - before[name] for name, value in objective.named_parameters()})
+    for name, whole in moved[0].items():
+        share = 0.5 if name.startswith("layer.2") else 1.0
+        torch.testing.assert_close(moved[1][name], share * whole, atol=1e-6, rtol=1e-3)
+        assert float(whole.abs().max()) > 0
+        if optimizer == "adamw":
+            assert float(whole.abs().max()) <= settings.learning_rate * 1.001
+
+
+def test_a_killed_run_by_sgd_goes_on_exactly(tmp_path: Path, silent: Any) -> None:
+    settings = replace(SETTINGS, optimizer="sgd", nesterov=True, learning_rate=1e-3)
+    whole = run_all(tmp_path / "whole", silent, settings)
+    with pytest.raises(Killed):
+        run_all(tmp_path / "killed", KilledAt(5), settings)
+    assert run_all(tmp_path / "killed", silent, settings) == whole
+    assert_equal(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
+    with pytest.raises(ValueError, match="momentum"):
+        replace(settings, momentum=1.0)

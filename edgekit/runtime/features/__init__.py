@@ -82,7 +82,8 @@ def open_features(description: Mapping[str, Any]) -> Features:
     kind = settings.pop("kind", None)
     min_samples = settings.pop("min_samples", None)
     if kind not in KINDS:
-        raise BundleError(f"expected features of kind {' or '.join(KINDS)}, received {kind!r}", hint=_UPGRADE)
+        hint = "this bundle takes pictures: edgekit classify" if kind == "image" else _UPGRADE
+        raise BundleError(f"expected features of kind {' or '.join(KINDS)}, received {kind!r}", hint=hint)
     known = ["sample_rate", "normalise"] if kind == "waveform" else [field.name for field in fields(FbankConfig)]
     if unknown := sorted(settings.keys() - set(known)):
         raise BundleError(f"expected {kind} features of {known}, received also {unknown}", hint=_UPGRADE)

@@ -1,4 +1,4 @@
-"""What is profiled, opened: a bundle's graph, a bundle's task from waveform to answer, or another's model."""
+"""What is profiled, opened: a bundle's graph, its task from waveform or picture to answer, or another's model."""
 
 from __future__ import annotations
 
@@ -112,9 +112,7 @@ def _open_graph(bundle: Bundle, point: Point) -> Subject:
 
 
 def _open_task(bundle: Bundle, point: Point) -> Subject:
-    """A speech bundle over the sample clips, repeated to the length that is asked for."""
-    from edgekit.runtime.features.audio import load_audio
-    from edgekit.runtime.samples import sample_clips
+    """A bundle over our samples: from a waveform or a decoded picture to the answer."""
     from edgekit.runtime.tasks import load
 
     unused = [name for name in ("dims", "shapes", "values", "data") if getattr(point, name)] + ["graph"] * (
@@ -130,6 +128,33 @@ def _open_task(bundle: Bundle, point: Point) -> Subject:
         num_threads=point.threads,
         allow_fallback=point.allow_fallback,
     )
+    if bundle.manifest.features.get("kind") == "image":
+        return _picture_task(task, point)
+    return _speech_task(bundle, task, point)
+
+
+def _picture_task(task: Any, point: Point) -> Subject:
+    """A drawn picture, several times in a batch."""
+    from edgekit.runtime.samples.pictures import sample_pictures
+
+    if point.length is not None:
+        raise UsageError(f"expected no --length, a picture has none; received {point.length}")
+    batch = point.batch or 1
+    if batch > task.most_together:
+        raise UsageError(f"expected --task with a batch of at most {task.most_together}, received {batch}")
+    picture = sample_pictures()[0]
+    call: Callable[[], object] = partial(task.embed, [picture] * batch)
+    if task.classes:
+        call = partial(task.classify, [picture] * batch, allow_random_weights=True)
+    described = {"name": "picture", "dtype": "uint8", "shape": [batch, *picture.shape], "values": "a drawn picture"}
+    return _subject(task.session, Fed({}, [described], batch, {}), None, None, call=call)
+
+
+def _speech_task(bundle: Bundle, task: Any, point: Point) -> Subject:
+    """The sample clips, repeated to the length that is asked for."""
+    from edgekit.runtime.features.audio import load_audio
+    from edgekit.runtime.samples import sample_clips
+
     signature = task.session.signature
     steps, audio_s = _steps(bundle, point, signature)
     rate = _sample_rate(bundle)
@@ -197,6 +222,8 @@ def _steps(bundle: Bundle, point: Point, signature: Any) -> tuple[int | None, fl
         seconds = 0.0
     if not 0 < seconds < 1e6:
         raise UsageError(f"expected a length in steps or seconds for --length, received {text!r}", hint="--length 3s")
+    if not bundle.manifest.task.startswith("speech"):
+        raise UsageError(f"expected no seconds for --length, {bundle.path} takes no sound; received {text!r}")
     from edgekit.runtime.features import open_features
 
     features = open_features(bundle.manifest.features)

@@ -32,14 +32,15 @@ def load(
         precision: "fp32", "fp16" or "bf16".
         num_threads: for execution on the CPU; None: the backend's default.
         allow_fallback: run elsewhere where the device is absent, instead of raising.
-        store: the folder of speakers; None: in the platform's data directory.
+        store: the folder of speakers and enrolled classes; None: in the platform's data directory.
 
     Raises:
         BundleError: no bundle, an altered one, or one for a task that this edgekit does not know.
         BackendError: the backend, device or precision asked for is absent.
     """
     opened = open_bundle(builtin_bundle() if bundle is None else bundle)
-    known = {module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__) if module.name != "speech"}
+    names = {module.name for module in pkgutil.iter_modules(__path__)} - {"speech", "pictures"}
+    known = {name.replace("_", "-") for name in names}
     if opened.manifest.task not in known:
         raise BundleError(
             f"expected a bundle for {' or '.join(sorted(known))}, {opened.path} is for {opened.manifest.task!r}",

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,8 @@ class Batch:
         num_samples: the sum of `lengths_B`, where it is known without asking a GPU.
     """
 
+    unit: ClassVar[str] = "audio_s"
+
     wave_BN: Tensor
     lengths_B: Tensor
     texts: tuple[str | None, ...]
@@ -67,6 +69,10 @@ class Batch:
         """Seconds of sound, without padding."""
         num_samples = int(self.lengths_B.sum()) if self.num_samples is None else self.num_samples
         return num_samples / self.sample_rate
+
+    @property
+    def amount(self) -> float:
+        return self.audio_s
 
 
 def open_batches(

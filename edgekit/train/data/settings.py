@@ -11,7 +11,8 @@ from edgekit.runtime.layouts import Skipped
 from edgekit.train.data.batches import BatchPlan
 
 
-def _default_workers() -> int:
+def default_workers() -> int:
+    """Processes that read: two, but one core is left for what learns."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(2, cores - 1)
 
@@ -43,7 +44,7 @@ class DataSettings:
     batch_s: float = 120.0
     max_s: float = 20.0
     min_s: float = 0.4
-    workers: int = field(default_factory=_default_workers)
+    workers: int = field(default_factory=default_workers)
     speed: tuple[float, ...] = (1.0,)
     noise: str = ""
     noise_probability: float = 0.0

@@ -1,0 +1,1 @@
+"""Few-shot classification measured over episodes of embeddings, with controls and intervals."""
