@@ -87,6 +87,11 @@ def enroll(
         [row["class"], row["version"], row["num_pictures"], row["method"], _score(row["threshold"])] for row in rows
     ]
     table(["class", "version", "pictures", "method", "threshold"], cells, right=(1, 2, 4))
+    if lacking := [row["class"] for row in rows if row["threshold"] is None]:
+        log(
+            f"warning: nothing will be unknown for {', '.join(lacking)}: enrol a second class, "
+            "or give three pictures of it or more"
+        )
     log(f"{enrol_ms:.0f} ms beside {1000 * (embedded_s - begun):.0f} ms for the features; {_told(records[0])}")
 
 

@@ -352,7 +352,9 @@ def test_wrong_usage(adapt: Cli, bundle: Path, corrected: Path, options: str, me
     assert message in ran.err
 
 
-def test_wrong_turns(adapt: Cli, cli: Cli, bundle: Path, corrected: Path, tmp_path: Path, toy_bundle: Path) -> None:
+def test_wrong_turns(
+    adapt: Cli, cli: Cli, bundle: Path, corrected: Path, tmp_path: Path, toy_bundle: Path, colour_bundle: Path
+) -> None:
     assert "expected a name for who speaks" in cli("adapt", bundle, corrected).err
     assert f"expected recordings after the bundle {bundle}, received none" in adapt(bundle).err
     assert "which does not exist" in adapt(bundle, tmp_path / "none").err
@@ -360,6 +362,7 @@ def test_wrong_turns(adapt: Cli, cli: Cli, bundle: Path, corrected: Path, tmp_pa
     without = adapt(toy_bundle, corrected)
     assert (without.code, without.out) == (1, "")
     assert "expected a bundle with gradients" in without.err
+    assert "edgekit enroll" in adapt(colour_bundle, corrected).err
     assert not (tmp_path / "store").exists()
 
 

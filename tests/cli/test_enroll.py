@@ -97,6 +97,16 @@ def test_one_class_after_another(cli: Cli, colour_bundle: Path, photos: Path, ro
     assert classes_of(cli("classify", colour_bundle, photos / "test", "--enrolled", "--json", *store)) == before
 
 
+def test_a_class_alone_of_few_pictures_is_told_to_have_no_threshold(
+    cli: Cli, colour_bundle: Path, photos: Path, root: Path
+) -> None:
+    teal = photos / "train" / "teal"
+    ran = cli("enroll", colour_bundle, "--class", "teal", teal / "0.png", teal / "1.png", "--store", root)
+    assert "warning: nothing will be unknown for teal" in ran.err
+    ran = cli("enroll", colour_bundle, "--class", "teal", teal, "--store", root)
+    assert "warning" not in ran.err
+
+
 def test_list_rollback_export_import(cli: Cli, colour_bundle: Path, photos: Path, root: Path, tmp_path: Path) -> None:
     store = ("--store", root)
     assert "no classes in" in cli("classes", "list", colour_bundle, *store).err

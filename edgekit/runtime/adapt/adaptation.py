@@ -157,7 +157,12 @@ def _busy(speaker: str) -> EdgekitError:
 
 
 def require_adaptable(bundle: Bundle) -> None:
-    """Raise `BundleError` for a bundle without gradients."""
+    """Raise `BundleError` for a bundle that is not for recognising speech, or has no gradients."""
+    if bundle.manifest.task != "speech-recognition":
+        raise BundleError(
+            f"expected a bundle for speech-recognition, {bundle.path} is for {bundle.manifest.task}",
+            hint="classes of pictures are learned by: edgekit enroll BUNDLE --class NAME PICTURES",
+        )
     adaptation = bundle.manifest.adaptation
     if adaptation is None or not adaptation.gradient:
         raise BundleError(
