@@ -300,12 +300,17 @@ def test_what_does_not_fit_is_left_out(linear: Model, spoken: Spoken, labels: La
         del held
 
     longest = max(len(example.features()) for example in (*data.training, *data.held_back))
-    limit_mib = peak_memory_mib() + longest
+    # as large as this process has been: whatever tests ran before, what is left of the limit is the same, half of what
+    # the longest takes; a twentieth of the limit is not used at all
+    freed = np.ones(max(0, int(peak_memory_mib() - resident_mib())) << 17)
+    limit_mib = (peak_memory_mib() + longest) / 0.95
     found = adapt(linear(before=hold), data, replace(SETTINGS, steps=3), labels, max_memory_mib=limit_mib)
     assert peak_memory_mib() <= limit_mib
     assert found.num_too_long > 0
     assert found.num_utterances + found.num_held_back + found.num_too_long == 20
+    assert found.num_utterances > 0
     assert found.peak_mib <= limit_mib
+    del freed
 
 
 def test_memory_for_nothing(linear: Model, spoken: Spoken, labels: Labels) -> None:
